@@ -1,0 +1,166 @@
+"""Checks shared by kernels and estimators; scikit-learn's private imports live here only."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from sknk import _config
+from sknk.exceptions import MemoryBudgetError, NumericalWarning
+
+__all__ = [
+    "Interval",
+    "StrOptions",
+    "check_memory",
+    "check_precomputed",
+    "check_weights",
+    "fit_context",
+    "validate_data",
+    "warn_unscaled",
+]
+
+# Standardized columns have ratio 1; a column in units a thousand times another's decides alone.
+_SCALE_RATIO = 1e3
+_SYMMETRY_RTOL = 1e-6
+
+
+def _free_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        return 1024.0 * int(fields["MemAvailable"].split()[0])
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return np.inf
+
+
+def memory_budget(device: torch.device) -> float:
+    """Return the bytes a result may take: what is configured, else what is free."""
+    configured = _config.current().memory_budget
+    return _free_bytes(device) if configured is None else float(configured)
+
+
+def check_memory(n_bytes: float, device: torch.device, *, what: str, instead: str) -> None:
+    """Refuse an allocation before it is made.
+
+    Parameters
+    ----------
+    n_bytes : float
+        Bytes of the result and of the copies its computation holds at once.
+    device : torch.device
+        Where it would live.
+    what : str
+        The array, with its size, for the message.
+    instead : str
+        What the user can do.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If `n_bytes` exceeds the budget.
+    """
+    allowed = memory_budget(device)
+    if n_bytes > allowed:
+        raise MemoryBudgetError(
+            f"{what} needs {n_bytes:.3g} bytes but {allowed:.3g} are allowed on {device} "
+            f"(`memory_budget` in sknk.set_config, else the free memory). {instead}"
+        )
+
+
+def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+    """Validate sample weights.
+
+    Parameters
+    ----------
+    sample_weight : None, float or array-like of shape (n_samples,)
+        Weights; dimensionless, finite, not negative, not all zero.
+    X : ndarray of shape (n_samples, ...)
+        The rows they belong to.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,) or None
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or all are zero.
+    """
+    if sample_weight is None:
+        return None
+    raw = np.asarray(sample_weight, dtype=np.float64)
+    if raw.size and not raw.any():
+        raise ValueError("`sample_weight` is zero for every row; at least one must be non-zero.")
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if (weights < 0).any():
+        row = int(np.argmin(weights))
+        raise ValueError(
+            f"`sample_weight` is {weights[row]:.3g} at row {row}; expected weights that are "
+            "not negative. Use zero to leave a row out."
+        )
+    return weights
+
+
+def check_precomputed(K: np.ndarray) -> None:
+    """Check that a precomputed training Gram matrix is square and symmetric.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n, n)
+        The matrix passed to ``fit`` with ``kernel="precomputed"``.
+
+    Raises
+    ------
+    ValueError
+        If it is not square, or not symmetric to a relative 1e-6.
+    """
+    if K.shape[0] != K.shape[1]:
+        raise ValueError(
+            f"Precomputed kernel of shape {K.shape}; expected a square Gram matrix (n_samples, "
+            "n_samples) of the training rows in `fit`."
+        )
+    gap = float(np.abs(K - K.T).max())
+    scale = float(np.abs(K).max())
+    if gap > _SYMMETRY_RTOL * scale:
+        raise ValueError(
+            f"Precomputed kernel is not symmetric (largest |K - K.T| is {gap:.3g} at entries up "
+            f"to {scale:.3g}); expected a Gram matrix. Pass (K + K.T) / 2 if the gap is noise."
+        )
+
+
+def warn_unscaled(X: np.ndarray) -> None:
+    """Warn when columns have plainly different scales: a tangent kernel sees inner products.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Training rows.
+
+    Warns
+    -----
+    NumericalWarning
+        If the largest column standard deviation is over 1000 times the median one.
+    """
+    if X.ndim != 2 or X.shape[1] < 2 or X.shape[0] < 2:
+        return
+    spread = X.std(axis=0)
+    varying = spread[spread > 0]
+    if varying.size < 2:
+        return
+    ratio = varying.max() / np.median(varying)
+    if ratio > _SCALE_RATIO:
+        column = int(np.argmax(spread))
+        warnings.warn(
+            f"Column {column} has a standard deviation {ratio:.3g} times the median column's, so "
+            "it alone decides the kernel. Put a StandardScaler before the estimator.",
+            NumericalWarning,
+            stacklevel=3,
+        )
