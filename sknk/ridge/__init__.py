@@ -1,0 +1,6 @@
+"""Kernel ridge regression and classification."""
+
+from sknk.ridge._cv import NTKRidgeClassifierCV, NTKRidgeCV
+from sknk.ridge._ridge import NTKRidge, NTKRidgeClassifier
+
+__all__ = ["NTKRidge", "NTKRidgeCV", "NTKRidgeClassifier", "NTKRidgeClassifierCV"]

@@ -1,0 +1,220 @@
+"""What the ridge estimators share: validation, prediction, intervals, pickling."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.gaussian_process.kernels import Kernel as SklearnKernel
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sknk._array import as_tensor, compute_device, compute_dtype, config_of, to_numpy
+from sknk._validation import check_weights, validate_data, warn_unscaled
+from sknk.kernels._adapt import Foreign, as_kernel
+from sknk.kernels._base import Kernel
+from sknk.ridge._intervals import JackknifePlus
+from sknk.ridge._training import TrainingSet, merge_rows
+from sknk.solvers import Cholesky, Factorization
+
+__all__ = ["COMMON_CONSTRAINTS", "BaseRidge", "IntervalMixin", "unchanged_on_error"]
+
+COMMON_CONSTRAINTS: dict[str, list[Any]] = {
+    "fit_intercept": ["boolean"],
+    "device": [None, str],
+    "dtype": [None, str],
+}
+
+
+@contextmanager
+def unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
+    """Restore an estimator's attributes if its fit fails."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+class BaseRidge(BaseEstimator):
+    """Kernel ridge on merged rows; subclasses choose kernel and ridge and name the targets."""
+
+    kernel: Any
+    fit_intercept: bool
+    device: str | None
+    dtype: str | None
+
+    kernel_: Any
+    X_fit_: np.ndarray | None
+    dual_coef_: np.ndarray
+    intercept_: Any
+    _training: TrainingSet
+    _factor: Factorization | None
+
+    @property
+    def _precomputed(self) -> bool:
+        return isinstance(self.kernel, str) and self.kernel == "precomputed"
+
+    @abstractmethod
+    def _ridge(self) -> float:
+        """Return the ridge the fitted model uses."""
+
+    def _context(self, X: Any) -> Any:
+        """Apply `device` and `dtype`; without a device follow a tensor."""
+        follow = X.device.type if isinstance(X, Tensor) and X.device.type != "cpu" else None
+        return config_of(self.device or follow, self.dtype)
+
+    def _checked_kernel(self) -> Kernel | None:
+        """Return a copy of the kernel, None for precomputed Gram matrices."""
+        if self._precomputed:
+            return None
+        kernel = as_kernel(self.kernel)
+        return Foreign(clone(kernel.kernel)) if isinstance(kernel, Foreign) else clone(kernel)
+
+    def _checked_rows(self, X: Any, y: Any = None) -> Any:
+        """Validate rows (and targets, in fit) as float64 NumPy arrays."""
+        X = to_numpy(X) if isinstance(X, Tensor) else X
+        if y is None:
+            return validate_data(self, X, reset=False, dtype=np.float64)
+        y = to_numpy(y) if isinstance(y, Tensor) else y
+        return validate_data(
+            self, X, y, dtype=np.float64, multi_output=True, y_numeric=self._numeric()
+        )
+
+    def _numeric(self) -> bool:
+        return True
+
+    def _training_set(self, X: np.ndarray, Y: np.ndarray, sample_weight: Any) -> TrainingSet:
+        weights = check_weights(sample_weight, X)
+        if not self._precomputed:
+            warn_unscaled(X)
+        return merge_rows(X, Y, weights, precomputed=self._precomputed)
+
+    def _store(
+        self,
+        training: TrainingSet,
+        kernel: Kernel | None,
+        coef: Tensor,
+        intercept: Any,
+        squeeze: bool,
+    ) -> None:
+        """Set the public fitted attributes, all NumPy."""
+        dual = training.spread(to_numpy(coef).astype(np.float64))
+        bias = np.asarray(
+            to_numpy(intercept) if isinstance(intercept, Tensor) else intercept, dtype=np.float64
+        )
+        self.dual_coef_ = dual[:, 0] if squeeze else dual
+        self.intercept_ = float(bias[0]) if squeeze else bias
+        self.X_fit_ = None if training.precomputed else training.rows
+        self.kernel_ = "precomputed" if kernel is None else _public(kernel)
+        self._training = training
+        self._factor = None
+
+    def _decision(self, X: Any) -> np.ndarray:
+        """Return K(X, X_fit) dual + intercept as float64."""
+        check_is_fitted(self)
+        with self._context(X):
+            X = self._checked_rows(X)
+            return self._combine(X)
+
+    def _combine(self, X: np.ndarray) -> np.ndarray:
+        if self.kernel_ == "precomputed":
+            found = X @ self.dual_coef_
+        else:
+            found = as_kernel(self.kernel_).matmul(X, self.X_fit_, self.dual_coef_)
+        return found.astype(np.float64, copy=False) + self.intercept_
+
+    def _cross(self, X: np.ndarray) -> Tensor:
+        """Return the kernel of new rows against the distinct training rows, (m, u)."""
+        if self.kernel_ == "precomputed":
+            return as_tensor(X[:, self._training.first], compute_device(), compute_dtype())
+        rows = as_tensor(X, compute_device(), torch.float64)
+        return as_kernel(self.kernel_)(rows, self._training.distinct)
+
+    def _factorization(self) -> Factorization:
+        """Return the factor of K + alpha/w, recomputed where a pickle dropped it."""
+        factor = self._factor
+        if factor is None:
+            training = self._training
+            kernel = None if training.precomputed else as_kernel(self.kernel_)
+            weights = 1.0 if training.weights is None else training.weights
+            K = training.gram(kernel)
+            shift = as_tensor(np.asarray(self._ridge() / weights), K.device, K.dtype)
+            factor = self._factor = Cholesky().factorize(K, shift, overwrite=True)
+        return factor
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Drop the factor: it is recomputed when needed, and pickles hold no tensor."""
+        state = super().__getstate__()
+        return {name: None if name == "_factor" else value for name, value in state.items()}
+
+    def __sklearn_tags__(self) -> Tags:
+        """Declare pairwise input for precomputed kernels and multi-output targets."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self._precomputed
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags
+
+
+class IntervalMixin:
+    """Adds :meth:`predict_interval` to regressors."""
+
+    def predict_interval(self: Any, X: Any, alpha: float = 0.1) -> np.ndarray:
+        """Return jackknife+ intervals that miss a fraction `alpha` of new targets.
+
+        Built from the closed-form leave-one-out fits: one O(u^2) solve for each new row, no refit
+        (Barber et al. 2021, eq. 1.3). Coverage is at least 1 - 2 alpha for exchangeable rows, about
+        1 - alpha in practice. Sample weights count as repetitions.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, d)
+            New rows.
+        alpha : float, default=0.1
+            Miscoverage, in (0, 1); dimensionless. Not the ridge.
+
+        Returns
+        -------
+        ndarray of shape (m, 2) or (m, 2, t)
+            Lower and upper bounds, units of y; infinite where `alpha` (n + 1) < 1.
+
+        Raises
+        ------
+        ValueError
+            If `alpha` is outside (0, 1).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sknk import NTKRidge
+        >>> X = np.linspace(-1, 1, 40)[:, None]
+        >>> model = NTKRidge(alpha=0.1).fit(X, X[:, 0] ** 2)
+        >>> model.predict_interval(X[:3], alpha=0.2).shape
+        (3, 2)
+        """
+        check_is_fitted(self)
+        if not 0 < alpha < 1:
+            raise ValueError(f"`alpha` is {alpha!r}; expected a miscoverage between 0 and 1.")
+        with self._context(X), torch.no_grad():
+            K = self._cross(self._checked_rows(X))
+            training, factor = self._training, self._factorization()
+            ones = np.ones(len(training.first))
+            like = {"device": K.device, "dtype": K.dtype}
+            weights = as_tensor(ones if training.weights is None else training.weights, **like)
+            intercept = as_tensor(np.atleast_1d(self.intercept_), **like)
+            Y = as_tensor(training.Y, **like)
+            found = JackknifePlus(factor, Y, intercept, weights, self.fit_intercept).intervals(
+                K, alpha
+            )
+        return found[..., 0] if self.dual_coef_.ndim == 1 else found
+
+
+def _public(kernel: Kernel) -> SklearnKernel:
+    return kernel.kernel if isinstance(kernel, Foreign) else kernel

@@ -1,0 +1,160 @@
+"""Class labels as regression targets, and scores as classes and probabilities."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import Tags, column_or_1d, compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from sknk._validation import check_weights
+from sknk.ridge._calibration import fit_temperature, probabilities
+from sknk.ridge._training import TrainingSet
+
+__all__ = ["LabelCoder", "RidgeClassifierMixin"]
+
+
+class LabelCoder:
+    """Labels to targets of -1 and 1, one column a class (one column for two classes).
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,) or (n, l)
+        Labels, or a multi-label indicator.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two classes.
+    """
+
+    def __init__(self, y: np.ndarray) -> None:
+        check_classification_targets(y)
+        self._binarizer = LabelBinarizer(pos_label=1, neg_label=-1)
+        Y = self._binarizer.fit_transform(y)
+        self.multilabel = self._binarizer.y_type_.startswith("multilabel")
+        if not self.multilabel:
+            y = column_or_1d(y, warn=True)
+        self.classes = self._binarizer.classes_
+        if not self.multilabel and len(self.classes) < 2:
+            raise ValueError(
+                f"`y` has one class ({self.classes[0]!r}); a classifier needs at least two classes."
+            )
+        self.Y = Y.astype(np.float64)
+
+    def labels(self, scores: np.ndarray) -> np.ndarray:
+        """Return the classes of decision values."""
+        if self.multilabel:
+            return (scores > 0).astype(int)
+        index = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(int)
+        return self.classes[index]
+
+    def numbers(self, Y: np.ndarray) -> np.ndarray:
+        """Return class numbers of coded targets (n, c)."""
+        return (Y[:, 0] > 0).astype(int) if Y.shape[1] == 1 else Y.argmax(axis=1)
+
+    def temperatures(
+        self, scores: np.ndarray, Y: np.ndarray, weights: np.ndarray | None
+    ) -> np.ndarray:
+        """Fit one slope, or one a label: (1,) or (l,)."""
+        if self.multilabel:
+            pairs = zip(scores.reshape(Y.shape).T, Y.T, strict=True)
+            return np.array([fit_temperature(f, (t > 0).astype(int), weights) for f, t in pairs])
+        scores = scores[:, 0] if scores.ndim == 2 and scores.shape[1] == 1 else scores
+        return np.array([fit_temperature(scores, self.numbers(Y), weights)])
+
+    def proba(self, scores: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """Return probabilities (n, c), or of each label being present (n, l)."""
+        if self.multilabel:
+            pairs = zip(scores.reshape(len(scores), -1).T, slopes, strict=True)
+            return np.column_stack([probabilities(f, slope)[:, 1] for f, slope in pairs])
+        return probabilities(scores, slopes[0])
+
+
+class RidgeClassifierMixin(ClassifierMixin):
+    """What ridge classifiers add to ridge: labels, scores, calibrated probabilities."""
+
+    class_weight: Any
+    _coder: LabelCoder
+
+    def _numeric(self) -> bool:
+        return False
+
+    def _class_weights(self, y: np.ndarray, sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+        """Return sample weights times class weights, None where neither is given."""
+        weights = check_weights(sample_weight, X)
+        if self.class_weight is None:
+            return weights
+        balanced = compute_sample_weight(self.class_weight, y)
+        return balanced if weights is None else balanced * weights
+
+    def _calibrate(
+        self: Any, coder: LabelCoder, training: TrainingSet, loo: np.ndarray, X: np.ndarray
+    ) -> None:
+        """Set classes, leave-one-out decision values (of the distinct rows: `loo`) and slopes."""
+        self._coder = coder
+        self.classes_ = coder.classes
+        self._slopes = coder.temperatures(loo, training.Y, training.weights)
+        every = training.every_row(
+            loo, lambda left: self._combine(X[left]).reshape(-1, loo.shape[1])
+        )
+        self.loo_predictions_ = every[:, 0] if loo.shape[1] == 1 else every
+
+    def decision_function(self: Any, X: Any) -> np.ndarray:
+        """Return ridge regressions of the -1 / 1 coded classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, d)
+            Rows; for a precomputed kernel K(X, X_fit), (m, n).
+
+        Returns
+        -------
+        ndarray of shape (m,) for two classes, (m, c) for more, (m, l) for labels
+            Dimensionless; positive favours the class.
+        """
+        return self._decision(X)
+
+    def predict(self: Any, X: Any) -> np.ndarray:
+        """Return the class of the largest decision value.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, d)
+            Rows; for a precomputed kernel K(X, X_fit), (m, n).
+
+        Returns
+        -------
+        ndarray of shape (m,), or (m, l) for labels
+        """
+        scores = self._decision(X)
+        return self._coder.labels(scores)
+
+    def predict_proba(self: Any, X: Any) -> np.ndarray:
+        """Return probabilities calibrated on leave-one-out decision values.
+
+        A softmax of the decision values over one temperature, fitted in ``fit`` by convex log loss
+        to the closed-form leave-one-out values, so no row calibrates its own score. The most
+        probable class is the predicted one.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, d)
+            Rows; for a precomputed kernel K(X, X_fit), (m, n).
+
+        Returns
+        -------
+        ndarray of shape (m, c)
+            Rows sum to 1, except for labels, where column l is the probability of label l.
+        """
+        check_is_fitted(self)
+        return self._coder.proba(self._decision(X), self._slopes)
+
+    def __sklearn_tags__(self) -> Tags:
+        """Declare multi-label targets."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = False
+        return tags

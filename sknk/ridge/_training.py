@@ -1,0 +1,127 @@
+"""The rows a ridge model is fitted on: duplicates merged, zero weights left out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sknk._array import as_tensor, compute_device, compute_dtype
+from sknk._validation import check_precomputed
+from sknk.kernels._base import Kernel
+
+__all__ = ["TrainingSet", "merge_rows"]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Distinct rows with weights, and the way back to the rows as they were passed.
+
+    Leave-one-out must leave out *all copies* of a row; and only distinct rows make weights and
+    repetitions give the same numbers. All arrays are NumPy, so the whole pickles.
+
+    Attributes
+    ----------
+    first : ndarray of shape (u,)
+        Position of each distinct row of positive weight.
+    group : ndarray of shape (n,)
+        Distinct row of every row; -1 where the weight is zero.
+    weights : ndarray of shape (u,) or None
+        Summed weights; None where all are one.
+    share : ndarray of shape (n,)
+        Part of its distinct row's weight that each row carries.
+    Y : ndarray of shape (u, t)
+        Targets of the distinct rows.
+    rows : ndarray of shape (n, d)
+        Rows as passed; for a precomputed kernel the Gram matrix (n, n).
+    precomputed : bool
+        What `rows` are.
+    """
+
+    first: np.ndarray
+    group: np.ndarray
+    weights: np.ndarray | None
+    share: np.ndarray
+    Y: np.ndarray
+    rows: np.ndarray
+    precomputed: bool
+
+    @property
+    def distinct(self) -> Tensor:
+        """Distinct rows as a tensor on the compute device, for kernels."""
+        rows = self.rows if len(self.first) == len(self.rows) else self.rows[self.first]
+        return as_tensor(rows, compute_device(), torch.float64)
+
+    def gram(self, kernel: Kernel | None) -> Tensor:
+        """Return the Gram matrix of the distinct rows, (u, u), safe to overwrite."""
+        if self.precomputed:
+            K = self.rows[np.ix_(self.first, self.first)]
+            return as_tensor(K, compute_device(), compute_dtype())
+        assert kernel is not None
+        return kernel(self.distinct)
+
+    def mean(self, fit_intercept: bool) -> np.ndarray:
+        """Return the weighted mean target (t,), or zeros without intercept."""
+        if not fit_intercept:
+            return np.zeros(self.Y.shape[1])
+        return np.average(self.Y, axis=0, weights=self.weights)
+
+    def fold_weights(self, train: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """Return the weights (u,) of distinct rows when only the rows `train` count."""
+        inside = train[self.group[train] >= 0]
+        w = None if weights is None else weights[inside]
+        return np.bincount(self.group[inside], weights=w, minlength=len(self.first)).astype(float)
+
+    def spread(self, coef: np.ndarray) -> np.ndarray:
+        """Give every row its share of its distinct row's dual coefficients, (n, t)."""
+        return self.share[:, None] * coef[self.group]
+
+    def every_row(self, values: np.ndarray, elsewhere: Any) -> np.ndarray:
+        """Repeat values of distinct rows (u, t) on every row; `elsewhere()` for zero weights."""
+        full = values[self.group]
+        left = self.group < 0
+        if left.any():
+            full[left] = elsewhere(left)
+        return full
+
+
+def merge_rows(
+    rows: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, *, precomputed: bool
+) -> TrainingSet:
+    """Merge rows equal in x and y: O(n d log n).
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d) or, precomputed, (n, n)
+        Rows or Gram matrix.
+    Y : ndarray of shape (n, t)
+        Targets.
+    weights : ndarray of shape (n,) or None
+        Not negative, not all zero.
+    precomputed : bool
+        What `rows` are.
+
+    Returns
+    -------
+    TrainingSet
+    """
+    if precomputed:
+        check_precomputed(rows)
+    n = len(rows)
+    active = np.arange(n) if weights is None else np.flatnonzero(weights)
+    w = np.ones(n) if weights is None else weights
+    keys = np.hstack([rows[active], Y[active]]) + 0.0  # -0.0 equals 0.0
+    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # keep the order in which rows were passed
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    group = np.full(n, -1)
+    group[active] = rank[inverse.ravel()]
+    first = active[first[order]]
+    merged = np.bincount(group[active], weights=w[active], minlength=len(first))
+    share = np.where(group < 0, 0.0, w / merged[group])
+    trivial = bool((merged == 1.0).all())
+    return TrainingSet(
+        first, group, None if trivial else merged, share, Y[first], rows, precomputed
+    )
