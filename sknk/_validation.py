@@ -28,6 +28,8 @@ __all__ = [
 # Standardized columns have ratio 1; a column in units a thousand times another's decides alone.
 _SCALE_RATIO = 1e3
 _SYMMETRY_RTOL = 1e-6
+# Asking the system what is free costs more than a small Gram matrix.
+_SMALL_BYTES = 2**26
 
 
 def _free_bytes(device: torch.device) -> float:
@@ -67,6 +69,8 @@ def check_memory(n_bytes: float, device: torch.device, *, what: str, instead: st
     MemoryBudgetError
         If `n_bytes` exceeds the budget.
     """
+    if n_bytes < _SMALL_BYTES and _config.current().memory_budget is None:
+        return
     allowed = memory_budget(device)
     if n_bytes > allowed:
         raise MemoryBudgetError(

@@ -1,5 +1,6 @@
 """NTK and NNGP of fully connected networks: the flat kernels for tables."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from sknk.kernels._activation import Activation
 from sknk.kernels._base import Candidate, Kernel
 from sknk.kernels._dual import as_activation
 from sknk.kernels._recursion import Output, Recursion, run
-from sknk.kernels._state import RowState, coincident_state, pair_state
+from sknk.kernels._state import KernelState, RowState, coincident_state, pair_state
 
 __all__ = ["NNGP", "NTK"]
 
@@ -95,14 +96,17 @@ class _Flat(Kernel):
 
     def _constants(self, n_features: int, values: Mapping[str, Tensor], *outputs: Output) -> Tensor:
         """Return the kernels' values at the row of ones, whose squared norm is d, (outputs,)."""
+        like = values["weight_var"]
         if not self.normalize:
-            return torch.ones(
-                len(outputs), dtype=values["weight_var"].dtype, device=values["weight_var"].device
-            )
-        scale = values["input_scale"].square().mean().reshape(1, 1)
-        state = coincident_state(scale, scale.dtype)
-        found = self._recursion(n_features, *outputs)(state, values)
-        return torch.cat([K.reshape(1) for K in found])
+            return like.new_ones(len(outputs))
+        recursion = self._recursion(n_features, *outputs)
+        if torch.is_grad_enabled():
+            scale = values["input_scale"].square().mean().reshape(1, 1)
+            return torch.cat([K.reshape(1) for K in recursion(_row_of_ones(scale), values)])
+        scale2 = float(np.mean(np.square(self.input_scale)))
+        return like.new_tensor(
+            _known_constants(recursion, float(self.weight_var), float(self.bias_var), scale2)
+        )
 
     def _prepare(self, x: Tensor, values: Mapping[str, Tensor]) -> RowState:
         constant = self._constants(x.shape[1], values, (self.depth, self._kind))[0]
@@ -138,8 +142,10 @@ class _Flat(Kernel):
             size = self._grams_at_once(X, Y)
             for start in range(0, len(group), size):
                 part = group[start : start + size]
-                first, outputs = part[0][1], tuple(output for _, _, output in part)
-                grams = first._grams(X, Y, first._path_tile(outputs), n_outputs=len(part))
+                outputs = tuple(output for _, _, output in part)
+                # Whoever wants tangents says which layers are trained.
+                lead = next((m for _, m, (_, kind) in part if kind == "ntk"), part[0][1])
+                grams = lead._grams(X, Y, lead._path_tile(outputs), n_outputs=len(part))
                 for (index, _, _), K in zip(part, grams, strict=True):
                     yield index, K
 
@@ -155,6 +161,22 @@ class _Flat(Kernel):
         return tile
 
 
+def _row_of_ones(scale2: Tensor) -> KernelState:
+    return coincident_state(scale2, scale2.dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def _known_constants(
+    recursion: Recursion, weight_var: float, bias_var: float, scale2: float
+) -> tuple[float, ...]:
+    values = {
+        "weight_var": torch.tensor(weight_var, dtype=torch.float64),
+        "bias_var": torch.tensor(bias_var, dtype=torch.float64),
+    }
+    state = _row_of_ones(torch.full((1, 1), scale2, dtype=torch.float64))
+    return tuple(K.item() for K in recursion(state, values))
+
+
 def _same_but_depth(
     kernel: _Flat, candidates: Sequence[Candidate]
 ) -> list[list[tuple[int, _Flat, Output]]]:
@@ -164,8 +186,9 @@ def _same_but_depth(
         member = kernel.clone_with_params(params)
         kind: Literal["nngp", "ntk"] = "nngp" if member._fixed_depth() >= member.depth else "ntk"
         # A network whose tangents nobody reads may share any other's recursion.
-        trained = {"fixed_depth": 0} if kind == "nngp" and isinstance(member, NTK) else {}
-        key = repr(member.clone_with_params({**trained, "depth": 0}))
+        fixed = 0 if kind == "nngp" else member._fixed_depth()
+        shared = {**member.get_params(deep=False), "depth": None, "fixed_depth": fixed}
+        key = repr(shared)
         groups.setdefault(key, []).append((index, member, (member.depth, kind)))
     return list(groups.values())
 

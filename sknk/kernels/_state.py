@@ -25,6 +25,8 @@ def reusable(x: Tensor) -> Tensor | None:
 
 def safe_sqrt(x: Tensor) -> Tensor:
     """Square root whose derivative at zero is 0, not infinite."""
+    if not torch.is_grad_enabled():
+        return x.sqrt()
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 

@@ -100,8 +100,7 @@ class Criterion:
         """
         w = None if self.weights is None else self.weights[rows]
         if self.scorer is None:
-            squares = np.square(predictions - self.Y[rows]).mean(axis=2)  # (A, n_rows)
-            return -np.average(squares, axis=1, weights=w)
+            return negative_squared_error(predictions, self.Y[rows], w)
         replays = (self._replay(p, partial(slopes, a)) for a, p in enumerate(predictions))
         return np.array([self._score(replay, rows, w) for replay in replays])
 
@@ -119,9 +118,19 @@ class Criterion:
         return _ReplayClassifier(flat, self.coder, slopes)
 
 
+def negative_squared_error(
+    predictions: np.ndarray, Y: np.ndarray, weights: np.ndarray | None
+) -> np.ndarray:
+    """Return minus the weighted mean squared error of predictions (A, n, t), (A,)."""
+    squares = np.square(predictions - Y).mean(axis=2)  # (A, n)
+    return -np.average(squares, axis=1, weights=weights)
+
+
 def loo_scores(path: RidgePath, training: TrainingSet, criterion: Criterion) -> np.ndarray:
     """Return the leave-one-out score of every ridge on a path over the distinct rows, (1, A)."""
-    loo = to_numpy(path.loo_predictions).astype(np.float64)  # (A, u, t)
+    loo = to_numpy(path.loo_predictions).astype(np.float64, copy=False)  # (A, u, t)
+    if criterion.scorer is None:
+        return negative_squared_error(loo, training.Y, training.weights)[None]
     active = training.group >= 0
 
     def slopes(a: int) -> np.ndarray:
