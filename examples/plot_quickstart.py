@@ -5,8 +5,9 @@ Which kernel for my table?
 A tangent kernel has few choices: the NTK of a trained network or the NNGP of an untrained one, how
 many hidden layers, how many of them stay fixed, biases or none, and the ridge. Here they are
 cross-validated like any other hyperparameter, inside a ``Pipeline``, on three tables that ship with
-scikit-learn; beside it stand :class:`~sknk.NTKRidgeClassifierCV` and :class:`~sknk.NTKRidgeCV`, which
-need no grid, and three models people reach for. All see the same folds.
+scikit-learn. Beside the search stand :class:`~sknk.NTKRidgeClassifierCV` and
+:class:`~sknk.NTKRidgeCV`, which need no grid, and three models people reach for. All see the same
+folds.
 """
 
 from pathlib import Path
