@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sknk.kernels._state import KernelState, reusable
+from sknk.kernels._state import Features, KernelState, reusable
 
 __all__ = ["Activation", "SmoothActivation"]
 
@@ -19,8 +19,24 @@ class Activation(ABC):
     """An activation layer: ``nngp <- E[phi phi]``, ``ntk <- E[phi' phi'] ntk``."""
 
     @abstractmethod
-    def propagate(self, state: KernelState) -> KernelState:
-        """Return the state after this layer; may overwrite the pairs of `state`."""
+    def rows(self, features: Features) -> Features:
+        """Return every row's variance after this layer."""
+
+    @abstractmethod
+    def propagate(self, state: KernelState, x: Features, y: Features) -> KernelState:
+        """Return the state after this layer; may overwrite the pairs of `state`.
+
+        Parameters
+        ----------
+        state : KernelState
+            Of the layer's inputs.
+        x, y : Features
+            Of its outputs, from :meth:`rows`.
+
+        Returns
+        -------
+        KernelState
+        """
 
 
 class SmoothActivation(Activation):
@@ -34,13 +50,16 @@ class SmoothActivation(Activation):
     def dual_dot(self, q1: Tensor, q: Tensor, q2: Tensor) -> Tensor:
         """Return E[phi'(u) phi'(v)], broadcast over the arguments."""
 
-    def propagate(self, state: KernelState) -> KernelState:
-        """Apply the duals to covariances, tangents and both diagonals."""
+    def rows(self, features: Features) -> Features:
+        """Return E[phi(u)^2] of every row."""
+        return Features.of(self.dual(features.var, features.var, features.var))
+
+    def propagate(self, state: KernelState, x: Features, y: Features) -> KernelState:
+        """Apply the duals to covariances and tangents."""
         state = state.covariance()
         assert state.cov is not None
-        q1, q, q2 = state.pair(state.var_x), state.cov, state.pair(state.var_y)
+        q1, q, q2 = state.x.var, state.cov, state.y.var
         ntk = state.ntk
         if ntk is not None:
             ntk = torch.mul(ntk, self.dual_dot(q1, q, q2), out=reusable(ntk))
-        var_x, var_y = (self.dual(v, v, v) for v in (state.var_x, state.var_y))
-        return replace(state, var_x=var_x, var_y=var_y, cov=self.dual(q1, q, q2), ntk=ntk)
+        return replace(state, x=x, y=y, cov=self.dual(q1, q, q2), ntk=ntk)

@@ -296,8 +296,14 @@ class Kernel(sk.Kernel):
         self._check_parameters(x.shape[1])
         return x, y
 
-    def _blocks(self, x: Tensor, values: Values) -> _tiles.Blocks:
-        return _tiles.blocks_of(x, lambda rows: self._prepare(rows, values), self._dtype())
+    def _blocks(
+        self,
+        x: Tensor,
+        values: Values,
+        prepare: Callable[[Tensor, Values], Any] | None = None,
+    ) -> _tiles.Blocks:
+        prepare = prepare or self._prepare
+        return _tiles.blocks_of(x, lambda rows: prepare(rows, values), self._dtype())
 
     @staticmethod
     def _like(result: Tensor, X: Any) -> Any:
@@ -318,6 +324,7 @@ class Kernel(sk.Kernel):
         Y: Any,
         tile: Callable[[Any, Any, Values], Sequence[Tensor]],
         *,
+        prepare: Callable[[Tensor, Values], Any] | None = None,
         n_outputs: int = 1,
     ) -> list[Any]:
         """Fill `n_outputs` Gram matrices with one pass over the tiles."""
@@ -328,7 +335,8 @@ class Kernel(sk.Kernel):
         check_memory(n_outputs * self._gram_bytes(n, m), x.device, what=what, instead=_INSTEAD)
         with torch.no_grad():
             values = self._values(x.device)
-            bx, by = self._blocks(x, values), None if y is None else self._blocks(y, values)
+            bx = self._blocks(x, values, prepare)
+            by = None if y is None else self._blocks(y, values, prepare)
             outs = [empty_result((n, m), x.device, self._dtype()) for _ in range(n_outputs)]
             _tiles.fill(outs, lambda rx, ry: tile(rx, ry, values), bx, by)
         return [self._like(out, X) for out in outs]

@@ -1,4 +1,4 @@
-"""Weight layers on kernel states; activations are the layers of ``_dual.py``."""
+"""Weight layers on kernel states; activations are layers too."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sknk.kernels._state import KernelState, reusable, safe_sqrt
+from sknk.kernels._state import Features, KernelState, reusable, safe_sqrt
 
 __all__ = ["Dense"]
 
@@ -36,28 +36,55 @@ class Dense:
     trained: bool = True
     fan_in: int | None = None
 
-    def propagate(self, state: KernelState, values: Mapping[str, Tensor]) -> KernelState:
-        """Return the state after this layer; may overwrite the pairs of `state`.
+    def rows(self, features: Features, values: Mapping[str, Tensor]) -> Features:
+        """Return every row's variance, and its tilt towards the bias axis by phi.
 
         Parameters
         ----------
-        state : KernelState
+        features : Features
             Of the layer's inputs.
         values : mapping of str to Tensor
             ``weight_var`` and ``bias_var``, 0-d.
 
         Returns
         -------
-        KernelState
+        Features
         """
         w, b = values["weight_var"], values["bias_var"]
+        scaled = w * features.var
+        if not self.biased:
+            return Features.of(scaled)
+        var = scaled + b
+        cosine = safe_sqrt(scaled / var)  # tan phi = sqrt(b / (w var_old))
+        cos_half = ((1.0 + cosine) / 2.0).sqrt()
+        sin_half = (b / var).sqrt() / (2.0 * cos_half)
+        return Features.of(var, cosine, cos_half, sin_half)
+
+    def propagate(
+        self, state: KernelState, x: Features, y: Features, values: Mapping[str, Tensor]
+    ) -> KernelState:
+        """Return the state after this layer; may overwrite the pairs of `state`.
+
+        Parameters
+        ----------
+        state : KernelState
+            Of the layer's inputs.
+        x, y : Features
+            Of its outputs, from :meth:`rows`.
+        values : mapping of str to Tensor
+            ``weight_var`` and ``bias_var``, 0-d, in the dtype of the pairs.
+
+        Returns
+        -------
+        KernelState
+        """
         own = None
         if self.trained and self.fan_in is not None:
             own = state.nngp * self.fan_in + float(self.biased)
-        after = self._affine(state, w, b)
+        after = replace(self._affine(state, x, y, values), x=x, y=y)
         if self.trained and own is None:
             own = after.nngp if after.cov is None else after.cov.clone()
-        return replace(after, ntk=self._tangents(state.ntk, own, after.pair(w)))
+        return replace(after, ntk=self._tangents(state.ntk, own, values["weight_var"]))
 
     @staticmethod
     def _tangents(ntk: Tensor | None, own: Tensor | None, w: Tensor) -> Tensor | None:
@@ -67,42 +94,28 @@ class Dense:
             return torch.mul(ntk, w, out=reusable(ntk))
         return torch.addcmul(own, ntk, w, out=reusable(own))
 
-    def _affine(self, state: KernelState, w: Tensor, b: Tensor) -> KernelState:
+    def _affine(
+        self, state: KernelState, x: Features, y: Features, values: Mapping[str, Tensor]
+    ) -> KernelState:
         if state.cov is not None:
-            cov = torch.mul(state.cov, state.pair(w), out=reusable(state.cov))
-            cov = torch.add(cov, state.pair(b), out=reusable(cov))
-            return replace(state, var_x=w * state.var_x + b, var_y=w * state.var_y + b, cov=cov)
+            cov = torch.mul(state.cov, values["weight_var"], out=reusable(state.cov))
+            return replace(state, cov=torch.add(cov, values["bias_var"], out=reusable(cov)))
         if not self.biased:
-            return replace(state, var_x=w * state.var_x, var_y=w * state.var_y)
-        return self._tilt(state, w, b)
-
-    @staticmethod
-    def _tilt(state: KernelState, w: Tensor, b: Tensor) -> KernelState:
-        """Tilt every row towards the bias axis by phi, tan phi = sqrt(b / (w var))."""
-        # sin2 <- cos phi1 cos phi2 sin2 + sin^2((phi1 - phi2)/2), and cos2 with phi1 + phi2:
-        # sums of squares, so nothing cancels.
-        var_x, cos_x, e_x, f_x = _tilts(state.var_x, w, b)
-        var_y, cos_y, e_y, f_y = _tilts(state.var_y, w, b)
-        cos_x, cos_y, e_x, e_y, f_x, f_y = map(state.pair, (cos_x, cos_y, e_x, e_y, f_x, f_y))
-
-        def tilted(pairs: Tensor, sign: float) -> Tensor:
-            pairs = torch.mul(pairs, cos_x, out=reusable(pairs))
-            pairs = torch.mul(pairs, cos_y, out=reusable(pairs))
-            half = f_x * e_y  # (n, m)
-            half = torch.addcmul(half, e_x, f_y, value=sign, out=reusable(half))
-            return torch.addcmul(pairs, half, half, out=reusable(pairs))
-
+            return state
         assert state.sin2 is not None
-        sin2 = tilted(state.sin2, -1.0)
-        cos2 = None if state.cos2 is None else tilted(state.cos2, 1.0)
-        return replace(state, var_x=var_x, var_y=var_y, sin2=sin2, cos2=cos2)
+        sin2 = _tilted(state.sin2, x, y, -1.0)
+        cos2 = None if state.cos2 is None else _tilted(state.cos2, x, y, 1.0)
+        return replace(state, sin2=sin2, cos2=cos2)
 
 
-def _tilts(var: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the new variance, cos phi, cos(phi/2) and sin(phi/2) of each row."""
-    scaled = w * var
-    after = scaled + b
-    cosine = safe_sqrt(scaled / after)
-    cos_half = ((1.0 + cosine) / 2.0).sqrt()
-    sin_half = (b / after).sqrt() / (2.0 * cos_half)
-    return after, cosine, cos_half, sin_half
+def _tilted(pairs: Tensor, x: Features, y: Features, sign: float) -> Tensor:
+    """Tilt rows by phi: ``sin2 <- cos phi1 cos phi2 sin2 + sin^2((phi1 - phi2)/2)``."""
+    # cos2 with phi1 + phi2. Sums of squares: nothing cancels.
+    assert x.tilt is not None
+    assert y.tilt is not None
+    (cos_x, e_x, f_x), (cos_y, e_y, f_y) = x.tilt, y.tilt
+    pairs = torch.mul(pairs, cos_x, out=reusable(pairs))
+    pairs = torch.mul(pairs, cos_y, out=reusable(pairs))
+    half = f_x * e_y  # (n, m)
+    half = torch.addcmul(half, e_x, f_y, value=sign, out=reusable(half))
+    return torch.addcmul(pairs, half, half, out=reusable(pairs))

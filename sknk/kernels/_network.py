@@ -1,7 +1,7 @@
 """NTK and NNGP of fully connected networks: the flat kernels for tables."""
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +12,8 @@ from torch import Tensor
 from sknk.kernels._activation import Activation
 from sknk.kernels._base import Candidate, Kernel
 from sknk.kernels._dual import as_activation
-from sknk.kernels._recursion import Output, Recursion, run
-from sknk.kernels._state import KernelState, RowState, coincident_state, pair_state
+from sknk.kernels._recursion import Output, Recursion, Rows, diagonals, known_constants, run
+from sknk.kernels._state import pair_state, reusable
 
 __all__ = ["NNGP", "NTK"]
 
@@ -101,39 +101,39 @@ class _Flat(Kernel):
             return like.new_ones(len(outputs))
         recursion = self._recursion(n_features, *outputs)
         if torch.is_grad_enabled():
-            scale = values["input_scale"].square().mean().reshape(1, 1)
-            return torch.cat([K.reshape(1) for K in recursion(_row_of_ones(scale), values)])
+            var = values["input_scale"].square().mean().reshape(1, 1)
+            return torch.cat([K.reshape(1) for K in diagonals(recursion, var, values)])
         scale2 = float(np.mean(np.square(self.input_scale)))
         return like.new_tensor(
-            _known_constants(recursion, float(self.weight_var), float(self.bias_var), scale2)
+            known_constants(recursion, float(self.weight_var), float(self.bias_var), scale2)
         )
 
-    def _prepare(self, x: Tensor, values: Mapping[str, Tensor]) -> RowState:
-        constant = self._constants(x.shape[1], values, (self.depth, self._kind))[0]
-        return RowState.of(x * values["input_scale"], constant.rsqrt())
+    def _prepare(self, x: Tensor, values: Mapping[str, Tensor]) -> Rows:
+        return self._prepared(x, values, (self.depth, self._kind))
 
-    def _tile(self, rx: RowState, ry: RowState, values: Mapping[str, Tensor]) -> Tensor:
-        (K,) = self._outputs(rx, ry, values, (self.depth, self._kind))
+    def _prepared(self, x: Tensor, values: Mapping[str, Tensor], *outputs: Output) -> Rows:
+        recursion = self._recursion(x.shape[1], *outputs)
+        constants = self._constants(x.shape[1], values, *outputs)
+        return Rows.of(x * values["input_scale"], recursion, values, constants, self._dtype())
+
+    def _tile(self, rx: Rows, ry: Rows, values: Mapping[str, Tensor]) -> Tensor:
+        (K,) = self._outputs(rx, ry, values)
         return K
 
-    def _outputs(
-        self, rx: RowState, ry: RowState, values: Mapping[str, Tensor], *outputs: Output
-    ) -> list[Tensor]:
-        state = pair_state(rx, ry, self._dtype())
-        found = run(self._recursion(rx.unit.shape[1], *outputs), state, values)
-        return [self._scaled(K, rx, ry) for K in found]
-
-    def _scaled(self, K: Tensor, rx: RowState, ry: RowState) -> Tensor:
+    def _outputs(self, rx: Rows, ry: Rows, values: Mapping[str, Tensor]) -> list[Tensor]:
+        state = pair_state(rx.unit, ry.unit, rx.rows[0], ry.columns[0], self._dtype())
+        found = run(rx.recursion, state, rx.rows, ry.columns, values)
         if not self.normalize:
-            return K
-        gain = (rx.gain * ry.gain).to(K.dtype)
-        return K * gain if torch.is_grad_enabled() else K.mul_(gain)
+            return found
+        pairs = zip(found, rx.gains, strict=True)
+        return [torch.mul(K, gain, out=reusable(K)) for K, gain in pairs]
 
     def _diag(self, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-        rows = self._prepare(x, values)
-        state = coincident_state(rows.var, rows.var.dtype)
-        (K,) = self._recursion(x.shape[1], (self.depth, self._kind))(state, values)
-        return K[:, 0] * rows.gain.square()
+        output = (self.depth, self._kind)
+        scaled = x * values["input_scale"]
+        var = scaled.square().sum(1, keepdim=True) / x.shape[1]
+        (K,) = diagonals(self._recursion(x.shape[1], output), var, values)
+        return K[:, 0] / self._constants(x.shape[1], values, output)[0]
 
     def _gram_path(
         self, X: Any, Y: Any, candidates: Sequence[Candidate]
@@ -145,36 +145,18 @@ class _Flat(Kernel):
                 outputs = tuple(output for _, _, output in part)
                 # Whoever wants tangents says which layers are trained.
                 lead = next((m for _, m, (_, kind) in part if kind == "ntk"), part[0][1])
-                grams = lead._grams(X, Y, lead._path_tile(outputs), n_outputs=len(part))
-                for (index, _, _), K in zip(part, grams, strict=True):
+                for (index, _, _), K in zip(part, lead._multiple(X, Y, *outputs), strict=True):
                     yield index, K
 
-    def _path_tile(self, outputs: tuple[Output, ...]) -> Any:
-        """Return the tile function of several depths, each divided by its own constant."""
-
-        def tile(rx: RowState, ry: RowState, values: Mapping[str, Tensor]) -> list[Tensor]:
-            state = pair_state(rx, ry, self._dtype())
-            found = run(self._recursion(rx.unit.shape[1], *outputs), state, values)
-            constants = self._constants(rx.unit.shape[1], values, *outputs)
-            return [K.div_(c.to(K.dtype)) for K, c in zip(found, constants, strict=True)]
-
-        return tile
-
-
-def _row_of_ones(scale2: Tensor) -> KernelState:
-    return coincident_state(scale2, scale2.dtype)
-
-
-@functools.lru_cache(maxsize=1024)
-def _known_constants(
-    recursion: Recursion, weight_var: float, bias_var: float, scale2: float
-) -> tuple[float, ...]:
-    values = {
-        "weight_var": torch.tensor(weight_var, dtype=torch.float64),
-        "bias_var": torch.tensor(bias_var, dtype=torch.float64),
-    }
-    state = _row_of_ones(torch.full((1, 1), scale2, dtype=torch.float64))
-    return tuple(K.item() for K in recursion(state, values))
+    def _multiple(self, X: Any, Y: Any, *outputs: Output) -> list[Any]:
+        """Return several kernels of one recursion, each divided by its own constant."""
+        return self._grams(
+            X,
+            Y,
+            self._outputs,
+            prepare=lambda x, values: self._prepared(x, values, *outputs),
+            n_outputs=len(outputs),
+        )
 
 
 def _same_but_depth(
@@ -296,11 +278,13 @@ class NTK(_Flat):
         >>> (nngp.item(), ntk.item())
         (2.0, 4.0)
         """
+        outputs: tuple[Output, ...] = ((self.depth, "nngp"), (self.depth, "ntk"))
 
-        def tile(rx: RowState, ry: RowState, values: Mapping[str, Tensor]) -> list[Tensor]:
-            return self._outputs(rx, ry, values, (self.depth, "nngp"), (self.depth, "ntk"))
+        def prepare(x: Tensor, values: Mapping[str, Tensor]) -> Rows:
+            rows = self._prepared(x, values, *outputs)
+            return replace(rows, gains=rows.gains[1:].expand(2))
 
-        nngp, ntk = self._grams(X, Y, tile, n_outputs=2)
+        nngp, ntk = self._grams(X, Y, self._outputs, prepare=prepare, n_outputs=2)
         return nngp, ntk
 
     def _fixed_depth(self) -> int:

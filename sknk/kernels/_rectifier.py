@@ -10,7 +10,7 @@ from numpy.polynomial.polynomial import polyval
 from torch import Tensor
 
 from sknk.kernels._activation import Activation
-from sknk.kernels._state import KernelState, reusable
+from sknk.kernels._state import Features, KernelState, reusable
 
 __all__ = ["ABReLU", "Abs", "LeakyReLU", "ReLU", "Rectifier"]
 
@@ -83,11 +83,19 @@ class Rectifier(Activation):
                 f"{self!r} has slopes {a!r} and {b!r}; expected finite slopes, not both zero."
             )
 
-    def propagate(self, state: KernelState) -> KernelState:
+    @property
+    def _constants(self) -> tuple[float, float]:
+        a, b = self.slopes
+        return (a * a + b * b) / 2.0, (a - b) ** 2 / (2.0 * math.pi)  # A, F
+
+    def rows(self, features: Features) -> Features:
+        """Return A times the variance of every row."""
+        return Features.of(self._constants[0] * features.var)
+
+    def propagate(self, state: KernelState, x: Features, y: Features) -> KernelState:
         """Propagate angles: 1 - cos theta' = 1 - cos theta - (F/A)(sin theta - theta cos theta)."""
         state = state.angular()
-        a, b = self.slopes
-        A, F = (a * a + b * b) / 2.0, (a - b) ** 2 / (2.0 * math.pi)
+        A, F = self._constants
         theta = state.angle()  # (n, m)
         ntk = state.ntk
         if ntk is not None:
@@ -95,8 +103,7 @@ class Rectifier(Activation):
             ntk = torch.mul(ntk, dot, out=reusable(ntk))
         sin2, theta = self._fold(state, theta)
         sin2 = torch.add(sin2, sine_deficit(theta), alpha=-F / (2.0 * A), out=reusable(sin2))
-        var_x, var_y = A * state.var_x, A * state.var_y
-        return replace(state, var_x=var_x, var_y=var_y, sin2=sin2, cos2=None, ntk=ntk)
+        return replace(state, x=x, y=y, sin2=sin2, cos2=None, ntk=ntk)
 
     def _fold(self, state: KernelState, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Return sin^2(theta/2) and theta as they enter the covariance."""

@@ -3,9 +3,9 @@
 import functools
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -14,10 +14,11 @@ from sknk import _config
 from sknk.exceptions import DeviceWarning
 from sknk.kernels._activation import Activation
 from sknk.kernels._layers import Dense
-from sknk.kernels._state import KernelState
+from sknk.kernels._state import Features, KernelState, coincident_state, safe_sqrt
 
-__all__ = ["Output", "Recursion", "run"]
+__all__ = ["Output", "Recursion", "Rows", "diagonals", "known_constants", "run"]
 
+Values = Mapping[str, Tensor]
 Output = tuple[int, Literal["nngp", "ntk"]]
 
 
@@ -45,19 +46,54 @@ class Recursion:
     fan_ins: tuple[int, int] | None
     outputs: tuple[Output, ...]
 
-    def __call__(self, state: KernelState, values: Mapping[str, Tensor]) -> list[Tensor]:
-        """Run the layers; the pair tensors of `state` may be overwritten."""
-        found = [state.var_x] * len(self.outputs)  # placeholders, all overwritten
-        deepest = max(depth for depth, _ in self.outputs)
-        for layer in range(deepest + 1):
+    @property
+    def deepest(self) -> int:
+        """Hidden layers to run."""
+        return max(depth for depth, _ in self.outputs)
+
+    def rows(self, features: Features, values: Values) -> tuple[Features, ...]:
+        """Return the features of rows before and after every layer: 2 + 2 deepest of them."""
+        found = [features]
+        for layer in range(self.deepest + 1):
             if layer:
-                state = self.activation.propagate(state)
-            state = self._dense(layer).propagate(state, values)
+                found.append(self.activation.rows(found[-1]))
+            found.append(self._dense(layer).rows(found[-1], values))
+        return tuple(found)
+
+    def __call__(
+        self,
+        state: KernelState,
+        x: Sequence[Features],
+        y: Sequence[Features],
+        values: Values,
+    ) -> list[Tensor]:
+        """Run the layers; the pair tensors of `state` may be overwritten.
+
+        Parameters
+        ----------
+        state : KernelState
+            Of the inputs.
+        x, y : sequence of Features
+            Of rows and columns, from :meth:`rows`.
+        values : mapping of str to Tensor
+            ``weight_var`` and ``bias_var``, in the dtype of the pairs.
+
+        Returns
+        -------
+        list of Tensor
+            One kernel (n, m) for every entry of `outputs`.
+        """
+        found = [x[0].var] * len(self.outputs)  # placeholders, all overwritten
+        for layer in range(self.deepest + 1):
+            if layer:
+                state = self.activation.propagate(state, x[2 * layer], y[2 * layer])
+            after = 2 * layer + 1
+            state = self._dense(layer).propagate(state, x[after], y[after], values)
             for position, (depth, kind) in enumerate(self.outputs):
                 if depth == layer:
                     K = state.nngp if kind == "nngp" else state.tangents
                     # Later layers overwrite what the state holds.
-                    found[position] = K if layer == deepest else K.clone()
+                    found[position] = K if layer == self.deepest else K.clone()
         return found
 
     def _dense(self, layer: int) -> Dense:
@@ -65,27 +101,113 @@ class Recursion:
         return Dense(biased=self.biased, trained=layer >= self.fixed_depth, fan_in=fan_in)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table, ready for pairing: everything of O(n) is done once per block.
+
+    Attributes
+    ----------
+    unit : Tensor of shape (n, d)
+        Rows divided by their norms; zero rows stay zero.
+    rows, columns : tuple of Features
+        Before and after every layer, as (n, 1) and as (1, n).
+    recursion : Recursion
+        What will run on them.
+    gains : Tensor of shape (len(outputs),)
+        Reciprocals of the normalizing constants.
+    """
+
+    unit: Tensor
+    rows: tuple[Features, ...]
+    columns: tuple[Features, ...]
+    recursion: Recursion
+    gains: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        recursion: Recursion,
+        values: Values,
+        constants: Tensor,
+        dtype: torch.dtype,
+    ) -> Self:
+        """Split rows (n, d) into directions and variances, and follow these through the layers."""
+        norm2 = (x * x).sum(1, keepdim=True)  # (n, 1)
+        unit = x / torch.where(norm2 > 0, safe_sqrt(norm2), 1.0)
+        layers = recursion.rows(Features.of(norm2 / x.shape[1]), values)
+        rows = tuple(features.to(dtype) for features in layers)
+        columns = tuple(features.columns for features in rows)
+        return cls(unit, rows, columns, recursion, constants.reciprocal().to(dtype))
+
+
+def diagonals(recursion: Recursion, var: Tensor, values: Values) -> list[Tensor]:
+    """Return a recursion's kernels of rows with themselves, by their input variances (n, 1)."""
+    rows = recursion.rows(Features.of(var), values)
+    return recursion(coincident_state(rows[0]), rows, rows, values)
+
+
+@functools.lru_cache(maxsize=1024)
+def known_constants(
+    recursion: Recursion, weight_var: float, bias_var: float, scale2: float
+) -> tuple[float, ...]:
+    var, w, b = torch.tensor([scale2, weight_var, bias_var], dtype=torch.float64)
+    found = diagonals(recursion, var.reshape(1, 1), {"weight_var": w, "bias_var": b})
+    return tuple(K.item() for K in found)
+
+
 @functools.lru_cache(maxsize=64)
 def _compiled(recursion: Recursion) -> Any:
-    def forward(state: tuple[Tensor, ...], weight_var: Tensor, bias_var: Tensor) -> list[Tensor]:
-        var_x, var_y, sin2, cos2 = state
-        pairs = KernelState(var_x, var_y, sin2=sin2, cos2=cos2)
-        return recursion(pairs, {"weight_var": weight_var, "bias_var": bias_var})
+    def forward(
+        sin2: Tensor,
+        cos2: Tensor,
+        x: tuple[Features, ...],
+        y: tuple[Features, ...],
+        weight_var: Tensor,
+        bias_var: Tensor,
+    ) -> list[Tensor]:
+        state = KernelState(x[0], y[0], sin2=sin2, cos2=cos2)
+        return recursion(state, x, y, {"weight_var": weight_var, "bias_var": bias_var})
 
     return torch.compile(forward, dynamic=True, fullgraph=True)
 
 
-def run(recursion: Recursion, state: KernelState, values: Mapping[str, Tensor]) -> list[Tensor]:
+def run(
+    recursion: Recursion,
+    state: KernelState,
+    x: tuple[Features, ...],
+    y: tuple[Features, ...],
+    values: Values,
+) -> list[Tensor]:
+    """Run a recursion, compiled where that is configured and possible.
+
+    Parameters
+    ----------
+    recursion : Recursion
+        What to run.
+    state, x, y, values : object
+        Its arguments.
+
+    Returns
+    -------
+    list of Tensor
+
+    Warns
+    -----
+    DeviceWarning
+        If `compile=True` but no compiler is found.
+    """
+    assert state.sin2 is not None
+    values = {name: value.to(state.sin2.dtype) for name, value in values.items()}
     if not _config.current().compile or torch.is_grad_enabled():
-        return recursion(state, values)
-    if state.var_x.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        return recursion(state, x, y, values)
+    if state.sin2.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         warnings.warn(
             "`compile=True` but no C++ compiler was found; the kernel runs eagerly. Install one or "
             "set `compile=False`.",
             DeviceWarning,
             stacklevel=2,
         )
-        return recursion(state, values)
-    assert state.sin2 is not None
-    pairs = (state.var_x, state.var_y, state.sin2, state.cos2)
-    return _compiled(recursion)(pairs, values["weight_var"], values["bias_var"])
+        return recursion(state, x, y, values)
+    scales = values["weight_var"], values["bias_var"]
+    return _compiled(recursion)(state.sin2, state.cos2, x, y, *scales)

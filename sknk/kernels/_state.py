@@ -1,4 +1,4 @@
-"""What a layer hands to the next: the covariances of its values at every pair of rows.
+"""What a layer hands to the next: row by row the variances, pair by pair the angles.
 
 Pairs are held as sin^2 of half the angle between two rows of features, not as covariances:
 ``cov = sqrt(var_x var_y) (1 - 2 sin2)``. Nothing is lost near coincidence, where 1 - cos cancels
@@ -6,13 +6,14 @@ Pairs are held as sin^2 of half the angle between two rows of features, not as c
 that are formulas in covariances ask for :meth:`KernelState.covariance`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-__all__ = ["KernelState", "RowState", "coincident_state", "pair_state", "reusable", "safe_sqrt"]
+__all__ = ["Features", "KernelState", "coincident_state", "pair_state", "reusable", "safe_sqrt"]
 
 # Below this, (1 - x.y)/2 has lost half of float64's digits and is recomputed from differences.
 _NEAR = 1e-6
@@ -31,42 +32,53 @@ def safe_sqrt(x: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 
 
-@dataclass(frozen=True)
-class RowState:
-    """Rows of inputs, ready for pairing.
+class Features(NamedTuple):
+    """What pairs need to know of each row after a layer; all (n, 1), or (1, n) as columns.
 
     Attributes
     ----------
-    unit : Tensor of shape (n, d)
-        Rows divided by their norms; zero rows stay zero.
-    var : Tensor of shape (n, 1)
-        Squared norms over d: the input layer's variances.
-    gain : Tensor, 0-d
-        Reciprocal square root of the kernel's normalizing constant.
+    var : Tensor
+        Diagonal of the NNGP kernel.
+    norm : Tensor
+        Its square root.
+    tilt : tuple of Tensor or None
+        cos phi, cos(phi/2) and sin(phi/2) of the angle by which a biased layer turned the row
+        towards the bias axis.
     """
 
-    unit: Tensor
     var: Tensor
-    gain: Tensor
+    norm: Tensor
+    tilt: tuple[Tensor, Tensor, Tensor] | None = None
 
     @classmethod
-    def of(cls, x: Tensor, gain: Tensor) -> Self:
-        """Split rows (n, d) into directions and variances."""
-        norm2 = (x * x).sum(1, keepdim=True)  # (n, 1)
-        norm = safe_sqrt(norm2)
-        return cls(x / torch.where(norm2 > 0, norm, 1.0), norm2 / x.shape[1], gain)
+    def of(cls, var: Tensor, *tilt: Tensor) -> Self:
+        """Complete variances by norms."""
+        return cls(var, safe_sqrt(var), (tilt[0], tilt[1], tilt[2]) if tilt else None)
+
+    def to(self, dtype: torch.dtype) -> Self:
+        """Cast to the dtype of the pairs."""
+        return self._map(lambda v: v.to(dtype))
+
+    @property
+    def columns(self) -> Self:
+        """The same rows as columns of pairs."""
+        return self._map(lambda v: v.T)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        tilt = self.tilt and (change(self.tilt[0]), change(self.tilt[1]), change(self.tilt[2]))
+        return self._replace(var=change(self.var), norm=change(self.norm), tilt=tilt)
 
 
 @dataclass(frozen=True)
 class KernelState:
-    """Covariances of one layer at all pairs of rows; exactly one of `sin2` and `cov` is set.
+    """One layer's values at all pairs of rows; exactly one of `sin2` and `cov` is set.
 
     A layer owns the state it is given: without autograd it may overwrite its pair tensors.
 
     Attributes
     ----------
-    var_x, var_y : Tensor of shape (n, 1) and (1, m)
-        Diagonals of the NNGP kernel, in float64 where the device has it.
+    x, y : Features
+        Of the rows (n, 1) and of the columns (1, m), in the dtype of the pairs.
     sin2 : Tensor of shape (n, m) or None
         sin^2(theta/2), theta the angle between two rows of features.
     cos2 : Tensor of shape (n, m) or None
@@ -77,18 +89,12 @@ class KernelState:
         Tangent kernel; None before the first trained layer.
     """
 
-    var_x: Tensor
-    var_y: Tensor
+    x: Features
+    y: Features
     sin2: Tensor | None = None
     cos2: Tensor | None = None
     cov: Tensor | None = None
     ntk: Tensor | None = None
-
-    def pair(self, v: Tensor) -> Tensor:
-        """Cast a per-row quantity to the dtype of the pairs."""
-        reference = self.cov if self.sin2 is None else self.sin2
-        assert reference is not None
-        return v.to(reference.dtype)
 
     @property
     def nngp(self) -> Tensor:
@@ -97,8 +103,8 @@ class KernelState:
             return self.cov
         assert self.sin2 is not None
         cosine = torch.add(self.sin2.new_ones(()), self.sin2, alpha=-2)
-        scaled = torch.mul(cosine, self.pair(safe_sqrt(self.var_x)), out=reusable(cosine))
-        return torch.mul(scaled, self.pair(safe_sqrt(self.var_y)), out=reusable(scaled))
+        scaled = torch.mul(cosine, self.x.norm, out=reusable(cosine))
+        return torch.mul(scaled, self.y.norm, out=reusable(scaled))
 
     @property
     def tangents(self) -> Tensor:
@@ -115,8 +121,8 @@ class KernelState:
         if self.sin2 is not None:
             return self
         assert self.cov is not None
-        norms = safe_sqrt(self.var_x) * safe_sqrt(self.var_y)
-        cosine = self.cov / self.pair(torch.where(norms > 0, norms, 1.0))
+        norms = self.x.norm * self.y.norm
+        cosine = self.cov / torch.where(norms > 0, norms, 1.0)
         return replace(self, sin2=((1.0 - cosine) / 2.0).clamp(0.0, 1.0), cov=None)
 
     def angle(self) -> Tensor:
@@ -133,31 +139,34 @@ class KernelState:
         return torch.mul(half, 2.0, out=reusable(half))
 
 
-def pair_state(rx: RowState, ry: RowState, dtype: torch.dtype) -> KernelState:
+def pair_state(
+    unit_x: Tensor, unit_y: Tensor, x: Features, y: Features, dtype: torch.dtype
+) -> KernelState:
     """Pair rows of inputs: O(n m d) in the rows' precision, the result cast to `dtype`.
 
     Parameters
     ----------
-    rx, ry : RowState
-        n and m rows.
+    unit_x, unit_y : Tensor of shape (n, d) and (m, d)
+        Rows of norm one, or zero rows.
+    x, y : Features
+        Of the input rows (n, 1) and columns (1, m).
     dtype : torch.dtype
         Of the pairs.
 
     Returns
     -------
     KernelState
-        Of the input layer: variances |x|^2 / d.
     """
-    half = rx.unit.new_full((1, 1), 0.5)
-    sin2 = torch.addmm(half, rx.unit, ry.unit.T, alpha=-0.5)  # (n, m)
+    half = unit_x.new_full((1, 1), 0.5)
+    sin2 = torch.addmm(half, unit_x, unit_y.T, alpha=-0.5)  # (n, m)
     cos2 = 1.0 - sin2
     if sin2.numel():
         low, high = torch.aminmax(sin2.detach())
         if low < _NEAR:
-            sin2 = _refined(sin2, rx.unit, -ry.unit)
+            sin2 = _refined(sin2, unit_x, -unit_y)
         if high > 1.0 - _NEAR:
-            cos2 = _refined(cos2, rx.unit, ry.unit)
-    return KernelState(rx.var, ry.var.T, sin2=sin2.to(dtype), cos2=cos2.to(dtype))
+            cos2 = _refined(cos2, unit_x, unit_y)
+    return KernelState(x, y, sin2=sin2.to(dtype), cos2=cos2.to(dtype))
 
 
 def _refined(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -167,7 +176,7 @@ def _refined(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return values.index_put((i, j), exact)
 
 
-def coincident_state(var: Tensor, dtype: torch.dtype) -> KernelState:
+def coincident_state(features: Features) -> KernelState:
     """Pair every row with itself: all shapes (n, 1), so that layers yield exact diagonals."""
-    zero = torch.zeros_like(var, dtype=dtype)
-    return KernelState(var, var, sin2=zero, cos2=zero + 1.0)
+    zero = torch.zeros_like(features.var)
+    return KernelState(features, features, sin2=zero, cos2=zero + 1.0)
