@@ -13,7 +13,7 @@ from sknk.kernels._activation import Activation
 from sknk.kernels._base import Candidate, Kernel
 from sknk.kernels._dual import as_activation
 from sknk.kernels._recursion import Output, Recursion, Rows, diagonals, known_constants, run
-from sknk.kernels._state import pair_state, reusable
+from sknk.kernels._state import reusable
 
 __all__ = ["NNGP", "NTK"]
 
@@ -121,8 +121,7 @@ class _Flat(Kernel):
         return K
 
     def _outputs(self, rx: Rows, ry: Rows, values: Mapping[str, Tensor]) -> list[Tensor]:
-        state = pair_state(rx.unit, ry.unit, rx.rows[0], ry.columns[0], self._dtype())
-        found = run(rx.recursion, state, rx.rows, ry.columns, values)
+        found = run(rx, ry, values)
         if not self.normalize:
             return found
         pairs = zip(found, rx.gains, strict=True)

@@ -3,9 +3,9 @@
 import functools
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,14 @@ from sknk import _config
 from sknk.exceptions import DeviceWarning
 from sknk.kernels._activation import Activation
 from sknk.kernels._layers import Dense
-from sknk.kernels._state import Features, KernelState, coincident_state, safe_sqrt
+from sknk.kernels._state import (
+    Features,
+    KernelState,
+    coincident_state,
+    half_angles,
+    input_state,
+    safe_sqrt,
+)
 
 __all__ = ["Output", "Recursion", "Rows", "diagonals", "known_constants", "run"]
 
@@ -157,57 +164,48 @@ def known_constants(
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(recursion: Recursion) -> Any:
+def _forward(recursion: Recursion, *, compiled: bool) -> Callable[..., list[Tensor]]:
     def forward(
         sin2: Tensor,
-        cos2: Tensor,
+        cos2: Tensor | None,
         x: tuple[Features, ...],
         y: tuple[Features, ...],
-        weight_var: Tensor,
-        bias_var: Tensor,
+        values: dict[str, Tensor],
     ) -> list[Tensor]:
-        state = KernelState(x[0], y[0], sin2=sin2, cos2=cos2)
-        return recursion(state, x, y, {"weight_var": weight_var, "bias_var": bias_var})
+        return recursion(input_state(sin2, cos2, x[0], y[0]), x, y, values)
 
-    return torch.compile(forward, dynamic=True, fullgraph=True)
+    return torch.compile(forward, dynamic=True, fullgraph=True) if compiled else forward
 
 
-def run(
-    recursion: Recursion,
-    state: KernelState,
-    x: tuple[Features, ...],
-    y: tuple[Features, ...],
-    values: Values,
-) -> list[Tensor]:
-    """Run a recursion, compiled where that is configured and possible.
+def run(rx: Rows, ry: Rows, values: Values) -> list[Tensor]:
+    """Pair two blocks of rows, compiled where that is configured and possible.
 
     Parameters
     ----------
-    recursion : Recursion
-        What to run.
-    state, x, y, values : object
-        Its arguments.
+    rx, ry : Rows
+        n and m rows of one recursion.
+    values : mapping of str to Tensor
+        ``weight_var`` and ``bias_var``, 0-d.
 
     Returns
     -------
     list of Tensor
-
-    Warns
-    -----
-    DeviceWarning
-        If `compile=True` but no compiler is found.
+        One kernel (n, m) for every output of the recursion, not normalized.
     """
-    assert state.sin2 is not None
-    values = {name: value.to(state.sin2.dtype) for name, value in values.items()}
-    if not _config.current().compile or torch.is_grad_enabled():
-        return recursion(state, x, y, values)
-    if state.sin2.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
-        warnings.warn(
-            "`compile=True` but no C++ compiler was found; the kernel runs eagerly. Install one or "
-            "set `compile=False`.",
-            DeviceWarning,
-            stacklevel=2,
-        )
-        return recursion(state, x, y, values)
-    scales = values["weight_var"], values["bias_var"]
-    return _compiled(recursion)(state.sin2, state.cos2, x, y, *scales)
+    dtype = rx.rows[0].var.dtype
+    scales = {name: values[name].to(dtype) for name in ("weight_var", "bias_var")}
+    compiled = _config.current().compile and not torch.is_grad_enabled() and _can_compile(rx.unit)
+    forward = _forward(rx.recursion, compiled=compiled)
+    return forward(*half_angles(rx.unit, ry.unit), rx.rows, ry.columns, scales)
+
+
+def _can_compile(x: Tensor) -> bool:
+    if x.device.type != "cpu" or any(map(shutil.which, ("g++", "clang++", "c++"))):
+        return True
+    warnings.warn(
+        "`compile=True` but no C++ compiler was found; the kernel runs eagerly. Install one or "
+        "set `compile=False`.",
+        DeviceWarning,
+        stacklevel=2,
+    )
+    return False

@@ -13,7 +13,15 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-__all__ = ["Features", "KernelState", "coincident_state", "pair_state", "reusable", "safe_sqrt"]
+__all__ = [
+    "Features",
+    "KernelState",
+    "coincident_state",
+    "half_angles",
+    "input_state",
+    "reusable",
+    "safe_sqrt",
+]
 
 # Below this, (1 - x.y)/2 has lost half of float64's digits and is recomputed from differences.
 _NEAR = 1e-6
@@ -139,33 +147,35 @@ class KernelState:
         return torch.mul(half, 2.0, out=reusable(half))
 
 
-def pair_state(
-    unit_x: Tensor, unit_y: Tensor, x: Features, y: Features, dtype: torch.dtype
-) -> KernelState:
-    """Pair rows of inputs: O(n m d) in the rows' precision, the result cast to `dtype`.
+def half_angles(unit_x: Tensor, unit_y: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return sin^2 and, where rows are nearly antipodal, cos^2 of half the angles of input rows.
+
+    O(n m d), in the rows' precision.
 
     Parameters
     ----------
     unit_x, unit_y : Tensor of shape (n, d) and (m, d)
-        Rows of norm one, or zero rows.
-    x, y : Features
-        Of the input rows (n, 1) and columns (1, m).
-    dtype : torch.dtype
-        Of the pairs.
+        Rows of norm one, or zero rows, which are orthogonal to all.
 
     Returns
     -------
-    KernelState
+    sin2 : Tensor of shape (n, m)
+    cos2 : Tensor of shape (n, m) or None
+        None where 1 - `sin2` keeps its digits.
     """
     half = unit_x.new_full((1, 1), 0.5)
-    sin2 = torch.addmm(half, unit_x, unit_y.T, alpha=-0.5)  # (n, m)
-    cos2 = 1.0 - sin2
-    if sin2.numel():
-        low, high = torch.aminmax(sin2.detach())
-        if low < _NEAR:
-            sin2 = _refined(sin2, unit_x, -unit_y)
-        if high > 1.0 - _NEAR:
-            cos2 = _refined(cos2, unit_x, unit_y)
+    sin2 = torch.addmm(half, unit_x, unit_y.T, alpha=-0.5)
+    if not sin2.numel():
+        return sin2, None
+    low, high = torch.aminmax(sin2.detach())
+    cos2 = _refined(1.0 - sin2, unit_x, unit_y) if high > 1.0 - _NEAR else None
+    return _refined(sin2, unit_x, -unit_y) if low < _NEAR else sin2, cos2
+
+
+def input_state(sin2: Tensor, cos2: Tensor | None, x: Features, y: Features) -> KernelState:
+    """Return the state of the inputs, in the dtype of the features, from :func:`half_angles`."""
+    cos2 = 1.0 - sin2 if cos2 is None else cos2
+    dtype = x.var.dtype
     return KernelState(x, y, sin2=sin2.to(dtype), cos2=cos2.to(dtype))
 
 
