@@ -96,6 +96,8 @@ def as_tensor(x: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
     if isinstance(x, Tensor):
         return x.to(device=device, dtype=dtype)
     x = np.asarray(x)
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
     if not x.flags.writeable or any(stride < 0 for stride in x.strides):
         x = x.copy()  # torch warns about the first and refuses the second
     return torch.from_numpy(x).to(device=device, dtype=dtype)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from joblib import delayed as joblib_delayed
@@ -42,10 +43,17 @@ class Config:
             )
         if not isinstance(self.compile, bool):
             raise TypeError(f"`compile` is {self.compile!r}; expected True or False.")
-        for name in ("memory_budget", "tile_size"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` is {value!r}; expected None or a positive number.")
+        _check_positive("memory_budget", self.memory_budget, Real, "number")
+        _check_positive("tile_size", self.tile_size, Integral, "integer")
+
+
+def _check_positive(name: str, value: Any, kind: type, word: str) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"`{name}` is {value!r}; expected None or a positive {word}.")
+    if not value > 0:  # type: ignore[operator]
+        raise ValueError(f"`{name}` is {value!r}; expected None or a positive {word}.")
 
 
 class _State(threading.local):

@@ -53,8 +53,7 @@ class Foreign(Kernel):
             Always.
         """
         raise NotImplementedError(
-            f"{self.kernel} is a scikit-learn kernel without row gradients; use an sknk kernel or "
-            "`kernel(X, eval_gradient=True)`."
+            f"{self.kernel} is a scikit-learn kernel without row gradients; use an sknk kernel."
         )
 
 

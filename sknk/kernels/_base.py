@@ -1,6 +1,7 @@
 """Kernel: rows -> Gram matrix, for scikit-learn's tools and for torch."""
 
 import inspect
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -83,7 +84,8 @@ class Kernel(sk.Kernel):
         if torch.is_grad_enabled() and any(
             isinstance(a, Tensor) and a.requires_grad for a in (X, Y)
         ):
-            return Gram.apply(self, X, None if Y is X else Y)
+            other = None if Y is None or Y is X else torch.as_tensor(Y)
+            return Gram.apply(self, torch.as_tensor(X), other)
         return self._grams(X, Y, lambda rx, ry, values: [self._tile(rx, ry, values)])[0]
 
     def diag(self, X: Any) -> Any:
@@ -366,7 +368,9 @@ class Kernel(sk.Kernel):
         direction = torch.zeros_like(plain[name]).reshape(-1)
         direction[element] = plain[name].reshape(-1)[element]
         with torch.enable_grad(), forward_ad.dual_level():
-            dual = forward_ad.make_dual(plain[name], direction.reshape(plain[name].shape))
+            with warnings.catch_warnings():  # torch imports its own deprecated torch.jit here
+                warnings.simplefilter("ignore", DeprecationWarning)
+                dual = forward_ad.make_dual(plain[name], direction.reshape(plain[name].shape))
             values = {**plain, name: dual}
 
             def tangent(rx: Any, ry: Any) -> list[Tensor]:
@@ -379,6 +383,8 @@ class Kernel(sk.Kernel):
 def _row_tensor(X: Any, name: str, device: torch.device) -> Tensor:
     if scipy.sparse.issparse(X):
         raise TypeError(f"`{name}` is sparse; kernels need dense rows. Use `{name}.toarray()`.")
+    if np.iscomplexobj(X) or (isinstance(X, Tensor) and X.is_complex()):
+        raise TypeError(f"`{name}` is complex; expected real rows. Stack real and imaginary parts.")
     x = as_tensor(X, device, row_dtype(device))
     if x.ndim != 2:
         raise ValueError(

@@ -5,13 +5,14 @@ in Han et al. 2022 (arXiv:2209.04121).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from sknk.kernels._activation import Activation, SmoothActivation
 from sknk.kernels._rectifier import ABReLU, Abs, LeakyReLU, ReLU
+from sknk.kernels._state import Features, KernelState, reusable
 
 __all__ = ["GELU", "Erf", "Rbf", "Sin", "as_activation"]
 
@@ -51,8 +52,8 @@ class GELU(SmoothActivation):
     Examples
     --------
     >>> from sknk.kernels import GELU, NTK
-    >>> NTK(activation="gelu") == NTK(activation=GELU())
-    True
+    >>> NTK(activation=GELU())
+    NTK(activation=GELU())
     """
 
     def dual(self, q1: Tensor, q: Tensor, q2: Tensor) -> Tensor:
@@ -94,23 +95,25 @@ class Sin(SmoothActivation):
     c: float = 0.0
 
     def dual(self, q1: Tensor, q: Tensor, q2: Tensor) -> Tensor:
-        """Return a^2/2 (s1 - s2) with s1, s2 of the difference and the sum."""
+        """Return a^2/2 (s1 - s2 cos 2c)."""
         s1, s2 = self._waves(q1, q, q2)
-        return (self.a**2 / 2.0) * (s1 - s2)
+        # s1 - s2 = tanh(b^2 q)(s1 + s2) does not cancel where rows are short.
+        difference = (self.b**2 * q).tanh() * (s1 + s2)
+        return (self.a**2 / 2.0) * (difference + 2.0 * math.sin(self.c) ** 2 * s2)
 
     def dual_dot(self, q1: Tensor, q: Tensor, q2: Tensor) -> Tensor:
-        """Return a^2 b^2/2 (s1 + s2)."""
+        """Return a^2 b^2/2 (s1 + s2 cos 2c)."""
         s1, s2 = self._waves(q1, q, q2)
-        return ((self.a * self.b) ** 2 / 2.0) * (s1 + s2)
+        return ((self.a * self.b) ** 2 / 2.0) * (s1 + math.cos(2.0 * self.c) * s2)
 
     def _waves(self, q1: Tensor, q: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        """Return exp(-b^2 E(u - v)^2/2) and exp(-b^2 E(u + v)^2/2)."""
         mean = (q1 + q2) / 2.0
-        s1 = (self.b**2 * (q - mean)).exp()
-        return s1, (-(self.b**2) * (q + mean)).exp() * math.cos(2.0 * self.c)
+        return (self.b**2 * (q - mean)).exp(), (-(self.b**2) * (q + mean)).exp()
 
 
 @dataclass(frozen=True)
-class Rbf(SmoothActivation):
+class Rbf(Activation):
     """Random Fourier layer sqrt(2) sin(sqrt(2 gamma) x + pi/4): its NNGP is the Gaussian kernel.
 
     Parameters
@@ -142,13 +145,34 @@ class Rbf(SmoothActivation):
         if not self.gamma > 0:
             raise ValueError(f"`gamma` is {self.gamma!r}; expected a positive number.")
 
-    def dual(self, q1: Tensor, q: Tensor, q2: Tensor) -> Tensor:
-        """Return exp(gamma (2q - q1 - q2))."""
-        return (self.gamma * (2.0 * q - q1 - q2)).exp()
+    def rows(self, features: Features) -> Features:
+        """Return ones: every row has unit variance."""
+        return Features.of(torch.ones_like(features.var))
 
-    def dual_dot(self, q1: Tensor, q: Tensor, q2: Tensor) -> Tensor:
-        """Return 2 gamma E[phi phi]."""
-        return 2.0 * self.gamma * self.dual(q1, q, q2)
+    def propagate(self, state: KernelState, x: Features, y: Features) -> KernelState:
+        """Apply E[phi phi] = exp(-gamma D), E[phi' phi'] = 2 gamma exp(-gamma D), D = E(u - v)^2.
+
+        Parameters
+        ----------
+        state : KernelState
+            Of the layer's inputs.
+        x, y : Features
+            Of its outputs.
+
+        Returns
+        -------
+        KernelState
+            Held as angles: sin2 = (1 - exp(-gamma D))/2 without cancellation.
+        """
+        state = state.angular()
+        assert state.sin2 is not None
+        p, q = state.x.norm, state.y.norm
+        D = (p - q).square() + 4.0 * (p * q) * state.sin2  # (n, m)
+        decay = torch.expm1(-self.gamma * D)
+        ntk = state.ntk
+        if ntk is not None:
+            ntk = torch.mul(ntk, (decay + 1.0) * (2.0 * self.gamma), out=reusable(ntk))
+        return replace(state, x=x, y=y, sin2=-0.5 * decay, cos2=None, ntk=ntk)
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {

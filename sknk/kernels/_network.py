@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -57,20 +58,20 @@ class _Flat(Kernel):
     def _fixed_depth(self) -> int:
         return 0
 
+    def _is_nngp(self) -> bool:
+        return True
+
     def _fan_ins(self, n_features: int) -> tuple[int, int] | None:
         return None
 
     def _check_parameters(self, n_features: int) -> None:
         name = type(self).__name__
-        if isinstance(self.depth, bool) or not isinstance(self.depth, (int, np.integer)):
-            raise TypeError(f"`depth` of {name} is {self.depth!r}; expected an integer.")
-        if self.depth < 0:
-            raise ValueError(
-                f"`depth` of {name} is {self.depth}; expected 0 or more hidden layers."
-            )
+        _check_integer(name, "depth", self.depth, 0, "hidden layers")
         for parameter in ("weight_var", "bias_var"):
             value = getattr(self, parameter)
-            if not (np.isscalar(value) or np.ndim(value) == 0) or not 0 <= value < np.inf:
+            if not isinstance(value, Real):
+                raise TypeError(f"`{parameter}` of {name} is {value!r}; expected a number.")
+            if not 0 <= float(value) < np.inf:
                 raise ValueError(
                     f"`{parameter}` of {name} is {value!r}; expected a finite, non-negative number."
                 )
@@ -137,7 +138,10 @@ class _Flat(Kernel):
     def _gram_path(
         self, X: Any, Y: Any, candidates: Sequence[Candidate]
     ) -> Iterator[tuple[int, Any]]:
+        x, _ = self._rows(X, Y)
         for group in _same_but_depth(self, candidates):
+            for _, member, _ in group:
+                member._check_parameters(x.shape[1])
             size = self._grams_at_once(X, Y)
             for start in range(0, len(group), size):
                 part = group[start : start + size]
@@ -158,18 +162,25 @@ class _Flat(Kernel):
         )
 
 
+def _check_integer(kernel: str, name: str, value: Any, least: int, unit: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"`{name}` of {kernel} is {value!r}; expected an integer.")
+    if int(value) < least:
+        raise ValueError(f"`{name}` of {kernel} is {value}; expected {least} or more {unit}.")
+
+
 def _same_but_depth(
     kernel: _Flat, candidates: Sequence[Candidate]
 ) -> list[list[tuple[int, _Flat, Output]]]:
     """Group candidates that one recursion serves: equal but for depth, tangents or none."""
-    groups: dict[str, list[tuple[int, _Flat, Output]]] = {}
+    groups: dict[Any, list[tuple[int, _Flat, Output]]] = {}
     for index, params in enumerate(candidates):
         member = kernel.clone_with_params(params)
-        kind: Literal["nngp", "ntk"] = "nngp" if member._fixed_depth() >= member.depth else "ntk"
+        kind: Literal["nngp", "ntk"] = "nngp" if member._is_nngp() else "ntk"
         # A network whose tangents nobody reads may share any other's recursion.
         fixed = 0 if kind == "nngp" else member._fixed_depth()
-        shared = {**member.get_params(deep=False), "depth": None, "fixed_depth": fixed}
-        key = repr(shared)
+        rest = {**member.get_params(deep=False), "depth": None, "fixed_depth": fixed}
+        key = as_activation(rest.pop("activation")), repr(rest)
         groups.setdefault(key, []).append((index, member, (member.depth, kind)))
     return list(groups.values())
 
@@ -201,7 +212,7 @@ class NTK(_Flat):
         Bias variance (``b_std`` squared), dimensionless; 0 means no biases.
     fixed_depth : int, default=0
         The first `fixed_depth` weight layers stay at their initial values; `depth` trains the last
-        layer only, which is the NNGP kernel (Arora et al. 2020).
+        layer only, which is the NNGP kernel in the NTK parametrization (Arora et al. 2020).
     parametrization : {"ntk", "standard"}, default="ntk"
         Of the trained layers.
     width : int, default=512
@@ -274,7 +285,7 @@ class NTK(_Flat):
         --------
         >>> from sknk.kernels import NTK
         >>> nngp, ntk = NTK(depth=1, normalize=False).joint([[1.0]])
-        >>> (nngp.item(), ntk.item())
+        >>> round(nngp.item(), 12), round(ntk.item(), 12)
         (2.0, 4.0)
         """
         outputs: tuple[Output, ...] = ((self.depth, "nngp"), (self.depth, "ntk"))
@@ -289,12 +300,18 @@ class NTK(_Flat):
     def _fixed_depth(self) -> int:
         return int(self.fixed_depth)
 
+    def _is_nngp(self) -> bool:
+        # In the standard parametrization the last layer's own tangents are not the covariance.
+        return self.fixed_depth >= self.depth and self.parametrization == "ntk"
+
     def _fan_ins(self, n_features: int) -> tuple[int, int] | None:
         return (n_features, int(self.width)) if self.parametrization == "standard" else None
 
     def _check_parameters(self, n_features: int) -> None:
         super()._check_parameters(n_features)
-        if not 0 <= self.fixed_depth <= self.depth:
+        _check_integer("NTK", "fixed_depth", self.fixed_depth, 0, "untrained weight layers")
+        _check_integer("NTK", "width", self.width, 1, "hidden units")
+        if self.fixed_depth > self.depth:
             raise ValueError(
                 f"`fixed_depth` of NTK is {self.fixed_depth!r}; expected 0 to `depth`={self.depth} "
                 "(one weight layer must stay trained)."
@@ -304,8 +321,6 @@ class NTK(_Flat):
                 f"`parametrization` of NTK is {self.parametrization!r}; expected 'ntk' or "
                 "'standard'."
             )
-        if not self.width >= 1:
-            raise ValueError(f"`width` of NTK is {self.width!r}; expected at least 1.")
 
 
 class NNGP(_Flat):

@@ -5,8 +5,6 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
-from numpy.polynomial import chebyshev
-from numpy.polynomial.polynomial import polyval
 from torch import Tensor
 
 from sknk.kernels._activation import Activation
@@ -16,28 +14,32 @@ __all__ = ["ABReLU", "Abs", "LeakyReLU", "ReLU", "Rectifier"]
 
 _CENTRE = math.pi**2 / 2
 
-
-def _deficit_coefficients(degree: int) -> tuple[float, ...]:
-    """Coefficients of (sin t - t cos t)/t^3 in t^2/c - 1, c = pi^2/2, lowest first.
-
-    The function is entire in t^2, with Taylor coefficients (-1)^k (2k + 2)/(2k + 3)!; on
-    [0, pi^2] Chebyshev interpolation of degree 6 reaches 4e-10 and of degree 10 2e-15.
-
-    Parameters
-    ----------
-    degree : int
-        Of the polynomial.
-
-    Returns
-    -------
-    tuple of float
-    """
-    taylor = [(-1) ** k * (2 * k + 2) / math.factorial(2 * k + 3) for k in range(25)]
-    fitted = chebyshev.chebinterpolate(lambda x: polyval(_CENTRE * (x + 1), taylor), degree)
-    return tuple(chebyshev.cheb2poly(fitted).tolist())
-
-
-_DEFICIT = {torch.float32: _deficit_coefficients(6), torch.float64: _deficit_coefficients(10)}
+# (sin t - t cos t)/t^3 as a polynomial in t^2/c - 1, c = pi^2/2, lowest power first: interpolation
+# at the Chebyshev nodes of [0, pi^2], solved in 60 digits. Degree 6 reaches 4e-10, 10 8e-17.
+_DEFICIT = {
+    torch.float32: (
+        0.19532447581904464,
+        -0.1138928210297456,
+        0.02188006927098306,
+        -0.002108472417702057,
+        0.0001225797420416238,
+        -4.7813540690541625e-06,
+        1.3365504340693685e-07,
+    ),
+    torch.float64: (
+        0.19532447581904464,
+        -0.11389282072194494,
+        0.02188006926592399,
+        -0.0021084748800407043,
+        0.00012257978251347944,
+        -4.776429792172922e-06,
+        1.3357410402838175e-07,
+        -2.8131098132945497e-09,
+        4.624282073785699e-11,
+        -6.101522172065417e-13,
+        6.602177750411992e-15,
+    ),
+}
 
 
 def sine_deficit(theta: Tensor) -> Tensor:

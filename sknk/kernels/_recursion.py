@@ -26,6 +26,9 @@ from sknk.kernels._state import (
 __all__ = ["Output", "Recursion", "Rows", "diagonals", "known_constants", "run"]
 
 Values = Mapping[str, Tensor]
+# Short against any row, and its square still a float32.
+_SHORT = 1e-15
+
 Output = tuple[int, Literal["nngp", "ntk"]]
 
 
@@ -141,6 +144,9 @@ class Rows:
     ) -> Self:
         """Split rows (n, d) into directions and variances, and follow these through the layers."""
         norm2 = (x * x).sum(1, keepdim=True)  # (n, 1)
+        if torch.is_grad_enabled():
+            # A zero row as the limit of a short one: norm times direction keeps its derivative.
+            norm2 = torch.where(norm2 > 0, norm2, _SHORT**2)
         unit = x / torch.where(norm2 > 0, safe_sqrt(norm2), 1.0)
         layers = recursion.rows(Features.of(norm2 / x.shape[1]), values)
         rows = tuple(features.to(dtype) for features in layers)

@@ -85,9 +85,14 @@ def fill(
     keep_heap(outs[0].device)
     for i, rx, j, ry, mirrored in _pairs(bx, by):
         for out, K in zip(outs, tile(rx, ry), strict=True):
-            out[i, j] = K
+            out[i, j] = K if rx is not ry else _symmetric(K)
             if mirrored:
                 out[j, i] = K.T
+
+
+def _symmetric(K: Tensor) -> Tensor:
+    """Mirror the lower triangle of a diagonal tile: products of rows may round differently."""
+    return K.tril() + K.tril(-1).T
 
 
 def matmul(

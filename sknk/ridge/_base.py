@@ -55,7 +55,7 @@ class BaseRidge(BaseEstimator):
     dual_coef_: np.ndarray
     intercept_: Any
     _training: TrainingSet
-    _factor: Factorization | None
+    _factor: tuple[tuple[torch.device, torch.dtype], Factorization] | None
 
     @property
     def _precomputed(self) -> bool:
@@ -77,10 +77,10 @@ class BaseRidge(BaseEstimator):
         kernel = as_kernel(self.kernel)
         return Foreign(clone(kernel.kernel)) if isinstance(kernel, Foreign) else clone(kernel)
 
-    def _checked_rows(self, X: Any, y: Any = None) -> Any:
+    def _checked_rows(self, X: Any, y: Any = "no_validation") -> Any:
         """Validate rows (and targets, in fit) as float64 NumPy arrays."""
         X = to_numpy(X) if isinstance(X, Tensor) else X
-        if y is None:
+        if isinstance(y, str):
             return validate_data(self, X, reset=False, dtype=np.float64)
         y = to_numpy(y) if isinstance(y, Tensor) else y
         return validate_data(
@@ -127,7 +127,9 @@ class BaseRidge(BaseEstimator):
         if self.kernel_ == "precomputed":
             found = X @ self.dual_coef_
         else:
-            found = as_kernel(self.kernel_).matmul(X, self.X_fit_, self.dual_coef_)
+            # A view: the same object twice would mean a symmetric call, with white noise.
+            fitted = self._training.rows[:]
+            found = as_kernel(self.kernel_).matmul(X, fitted, self.dual_coef_)
         return found.astype(np.float64, copy=False) + self.intercept_
 
     def _cross(self, X: np.ndarray) -> Tensor:
@@ -139,14 +141,16 @@ class BaseRidge(BaseEstimator):
 
     def _factorization(self) -> Factorization:
         """Return the factor of K + alpha/w, recomputed where a pickle dropped it."""
-        factor = self._factor
-        if factor is None:
-            training = self._training
-            kernel = None if training.precomputed else as_kernel(self.kernel_)
-            weights = 1.0 if training.weights is None else training.weights
-            K = training.gram(kernel)
-            shift = as_tensor(np.asarray(self._ridge() / weights), K.device, K.dtype)
-            factor = self._factor = Cholesky().factorize(K, shift, overwrite=True)
+        place = (compute_device(), compute_dtype())
+        if self._factor is not None and self._factor[0] == place:
+            return self._factor[1]
+        training = self._training
+        kernel = None if training.precomputed else as_kernel(self.kernel_)
+        weights = 1.0 if training.weights is None else training.weights
+        K = training.gram(kernel)
+        shift = as_tensor(np.asarray(self._ridge() / weights), K.device, K.dtype)
+        factor = Cholesky().factorize(K, shift, overwrite=True)
+        self._factor = (place, factor)
         return factor
 
     def __getstate__(self) -> dict[str, Any]:

@@ -35,8 +35,9 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray 
 
     .. math:: \sum_i w_i \sum_c (p_{ic}(s) - t_{ic}) f_{ic} = 0
 
-    Targets t are smoothed as Platt (1999) proposes, (n_c + 1)/(n_c + C) for the own class, so that
-    separable scores keep a finite slope. One slope keeps the order of classes: what is predicted is
+    Targets t mix the own class with one row of weight 1 spread over all classes, so that
+    separable scores keep a finite slope (Platt 1999 smooths each class; over ten small classes that
+    makes probabilities far too flat). One slope keeps the order of classes: what is predicted is
     what is most probable.
 
     Parameters
@@ -56,10 +57,8 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray 
     f = np.column_stack([-scores, scores]) / 2.0 if scores.ndim == 1 else scores
     n_classes = f.shape[1]
     w = np.ones(len(f)) if weights is None else weights
-    counts = np.bincount(labels, weights=w, minlength=n_classes)
-    own = (counts + 1.0) / (counts + n_classes)  # (c,)
-    targets = np.repeat(((1.0 - own) / (n_classes - 1))[labels][:, None], n_classes, axis=1)
-    targets[np.arange(len(f)), labels] = own[labels]
+    total = float(w.sum())
+    targets = (total * np.eye(n_classes)[labels] + 1.0 / n_classes) / (total + 1.0)  # (n, c)
     aim = w @ (targets * f).sum(axis=1)
 
     def derivative(log_slope: float) -> float:

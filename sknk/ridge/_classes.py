@@ -40,7 +40,8 @@ class LabelCoder:
         self.classes = self._binarizer.classes_
         if not self.multilabel and len(self.classes) < 2:
             raise ValueError(
-                f"`y` has one class ({self.classes[0]!r}); a classifier needs at least two classes."
+                f"`y` has one class ({self.classes.tolist()[0]!r}); a classifier needs at least "
+                "two classes."
             )
         self.Y = Y.astype(np.float64)
 
@@ -85,8 +86,15 @@ class RidgeClassifierMixin(ClassifierMixin):
     def _class_weights(self, y: np.ndarray, sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
         """Return sample weights times class weights, None where neither is given."""
         weights = check_weights(sample_weight, X)
+        if weights is not None and y.ndim == 1 and len(np.unique(y[weights > 0])) < 2:
+            raise ValueError(
+                f"`y` has one class ({y[weights > 0].tolist()[0]!r}) where `sample_weight` is "
+                "positive; a classifier needs at least two classes."
+            )
         if self.class_weight is None:
             return weights
+        if weights is not None and self.class_weight == "balanced":
+            return weights * _balanced(y, weights)
         balanced = compute_sample_weight(self.class_weight, y)
         return balanced if weights is None else balanced * weights
 
@@ -158,3 +166,16 @@ class RidgeClassifierMixin(ClassifierMixin):
         tags.classifier_tags.multi_label = True
         tags.target_tags.multi_output = False
         return tags
+
+
+def _balanced(y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return factors that give every class present the same total weight, (n,)."""
+    out = np.ones(len(y))
+    for column in y.reshape(len(y), -1).T:
+        _, index = np.unique(column, return_inverse=True)
+        totals = np.bincount(index, weights=weights)
+        factors = np.zeros_like(totals)
+        present = totals > 0
+        factors[present] = weights.sum() / (present.sum() * totals[present])
+        out *= factors[index]
+    return out

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sknk._array import to_numpy
 from sknk.solvers import Factorization
 
 __all__ = ["JackknifePlus"]
@@ -82,7 +83,7 @@ class JackknifePlus:
             )  # (u, m, t), (u, 1, t)
             pair = [self._ranked(loo - spread, low), self._ranked(loo + spread, high)]
             bounds.append(torch.stack(pair, dim=1))
-        return torch.cat(bounds).cpu().numpy()
+        return to_numpy(torch.cat(bounds)).astype(np.float64, copy=False)
 
     def _chunks(self, K: Tensor) -> Iterator[Tensor]:
         size = max(1, _CHUNK_BYTES // (4 * self.residuals.numel() * K.element_size()))

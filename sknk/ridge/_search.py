@@ -72,7 +72,10 @@ class RidgeSearch(BaseRidge):
                 f"`param_grid` is {grid!r} but a precomputed kernel has no parameters; leave it "
                 "None."
             )
-        return list(ParameterGrid(grid))
+        candidates = list(ParameterGrid(grid))
+        if not candidates:
+            raise ValueError(f"`param_grid` is {grid!r}; expected at least one candidate.")
+        return candidates
 
     def _checked_alphas(self) -> np.ndarray:
         if self.alphas is None:
@@ -116,11 +119,11 @@ class RidgeSearch(BaseRidge):
                 continue
             path = self._path(K, training, alphas)
             scores[index] = loo_scores(path, training, criterion)
-            top = np.nanmax(scores[index])
+            top = np.max(scores[index], where=~np.isnan(scores[index]), initial=-np.inf)
             if best is None or top > best[0] or (top == best[0] and index < best[1]):
                 best = (top, index, path)
         results = cv_results(candidates, alphas, scores, by_fold=folds is not None)
-        winner = int(np.argmax(results["mean_test_score"]))
+        winner = int(np.argmin(results["rank_test_score"]))
         chosen, ridge = divmod(winner, len(alphas))
         final = None if kernel is None else kernel.clone_with_params(candidates[chosen])
         if best is None or best[1] != chosen:
@@ -149,4 +152,10 @@ class RidgeSearch(BaseRidge):
         if self.cv is None:
             return None
         splitter = check_cv(self.cv, y, classifier=self._is_classifier())
-        return list(splitter.split(X, y))
+        return [(_positions(train), _positions(test)) for train, test in splitter.split(X, y)]
+
+
+def _positions(part: Any) -> np.ndarray:
+    """Return the rows of a fold, given as positions or as a mask."""
+    part = np.asarray(part)
+    return np.flatnonzero(part) if part.dtype == bool else part

@@ -178,10 +178,15 @@ def fold_scores(
         predictions = K[index] @ path.dual_coef + path.intercept  # (A, n_test, t)
         inside = weights > 0
 
-        def slopes(a: int, path: RidgePath = path, inside: np.ndarray = inside) -> np.ndarray:
+        def slopes(
+            a: int,
+            path: RidgePath = path,
+            inside: np.ndarray = inside,
+            weights: np.ndarray = weights,
+        ) -> np.ndarray:
             assert criterion.coder is not None
             loo = to_numpy(path.loo_predictions[a])[inside]
-            return criterion.coder.temperatures(loo, training.Y[inside], None)
+            return criterion.coder.temperatures(loo, training.Y[inside], weights[inside])
 
         scores.append(criterion(to_numpy(predictions).astype(np.float64), seen, slopes))
     return np.array(scores)
@@ -222,5 +227,6 @@ def cv_results(
         results |= {f"split{k}_test_score": fold for k, fold in enumerate(flat)}
         results["std_test_score"] = flat.std(axis=0)
     results["mean_test_score"] = mean
-    results["rank_test_score"] = rankdata(-mean, method="min").astype(np.int32)
+    ranked = np.where(np.isnan(mean), -np.inf, mean)  # a score of NaN is last
+    results["rank_test_score"] = rankdata(-ranked, method="min").astype(np.int32)
     return results

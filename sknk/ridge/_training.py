@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, compute_dtype
-from sknk._validation import check_precomputed
+from sknk._validation import check_memory, check_precomputed
 from sknk.kernels._base import Kernel
 
 __all__ = ["TrainingSet", "merge_rows"]
@@ -56,6 +56,13 @@ class TrainingSet:
     def gram(self, kernel: Kernel | None) -> Tensor:
         """Return the Gram matrix of the distinct rows, (u, u), safe to overwrite."""
         if self.precomputed:
+            u, dtype = len(self.first), compute_dtype()
+            check_memory(
+                u * u * dtype.itemsize,
+                compute_device(),
+                what=f"A copy of the Gram matrix of n={u} rows in {dtype}",
+                instead="Use fewer rows or `dtype='float32'`.",
+            )
             K = self.rows[np.ix_(self.first, self.first)]
             return as_tensor(K, compute_device(), compute_dtype())
         assert kernel is not None
@@ -111,7 +118,8 @@ def merge_rows(
     n = len(rows)
     active = np.arange(n) if weights is None else np.flatnonzero(weights)
     w = np.ones(n) if weights is None else weights
-    keys = np.hstack([rows[active], Y[active]]) + 0.0  # -0.0 equals 0.0
+    points = _gram_copies(rows)[:, None] if precomputed else rows
+    keys = np.hstack([points[active], Y[active]]) + 0.0  # -0.0 equals 0.0
     _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)  # keep the order in which rows were passed
     rank = np.empty_like(order)
@@ -124,4 +132,13 @@ def merge_rows(
     trivial = bool((merged == 1.0).all())
     return TrainingSet(
         first, group, None if trivial else merged, share, Y[first], rows, precomputed
+    )
+
+
+def _gram_copies(K: np.ndarray) -> np.ndarray:
+    """Return the first row at distance zero of every row of a Gram matrix, (n,)."""
+    d = np.diag(K)
+    # Rounding tells the rows of copies apart, so zero is 1e-12 of the two squared norms.
+    return np.array(
+        [np.argmax(d + d[i] - 2.0 * row <= 1e-12 * (d + d[i])) for i, row in enumerate(K)]
     )

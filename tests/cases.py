@@ -1,0 +1,113 @@
+"""The objects that the contract suites run over: a new class joins with one line."""
+
+import numpy as np
+from sklearn.gaussian_process.kernels import RBF
+
+from sknk import NTKRidge, NTKRidgeClassifier, NTKRidgeClassifierCV, NTKRidgeCV
+from sknk.kernels import NNGP, NTK, ABReLU, Constant, LeakyReLU, Normalized, Sin
+
+# --- rows --------------------------------------------------------------------------------------
+
+N_FEATURES = 3  # of every table below; per-feature scales in KERNELS have as many
+
+
+def rows(n, d=N_FEATURES, seed=0):
+    """Standard normal rows (n, d)."""
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def degenerate_rows():
+    """Duplicates, near duplicates, a zero row, antipodal and parallel rows, (12, 3)."""
+    x = rows(5, seed=3)
+    special = [x[0], x[1] + 1e-9, np.zeros(N_FEATURES), -x[2], 3.0 * x[3], -0.5 * x[4], x[0]]
+    return np.vstack([x, special])
+
+
+# --- kernels -----------------------------------------------------------------------------------
+
+FREE = (1e-3, 1e3)  # bounds that make a hyperparameter free
+
+KERNELS = {
+    "ntk": NTK(),
+    "ntk_linear": NTK(depth=0),
+    "ntk_linear_bias": NTK(depth=0, bias_var=0.3),
+    "ntk_one_layer": NTK(depth=1),
+    "ntk_bias": NTK(bias_var=0.2),
+    "ntk_all_free": NTK(
+        depth=2, bias_var=0.2, weight_var_bounds=FREE, input_scale=0.8, input_scale_bounds=FREE
+    ),
+    "ntk_ard": NTK(depth=1, bias_var=0.1, input_scale=[0.5, 1.0, 2.0], input_scale_bounds=FREE),
+    "ntk_ard_zero_scale": NTK(depth=1, input_scale=[0.0, 1.0, 2.0]),
+    "ntk_fixed_depth": NTK(fixed_depth=2, bias_var=0.2),
+    "ntk_last_layer": NTK(fixed_depth=3),
+    "ntk_standard": NTK(parametrization="standard", width=64),
+    "ntk_standard_bias": NTK(parametrization="standard", width=64, bias_var=0.2, fixed_depth=1),
+    "ntk_unnormalized": NTK(bias_var=0.2, normalize=False, weight_var=1.5, weight_var_bounds=FREE),
+    "ntk_leaky_relu": NTK(activation="leaky_relu", bias_var=0.2),
+    "ntk_leaky_relu_instance": NTK(depth=1, activation=LeakyReLU(0.3)),
+    "ntk_abrelu": NTK(activation=ABReLU(-0.5, 1.0), bias_var=0.2),
+    "ntk_abs": NTK(activation="abs"),
+    "ntk_abs_bias": NTK(activation="abs", bias_var=0.2),
+    "ntk_erf": NTK(activation="erf", bias_var=0.2, weight_var_bounds=FREE),
+    "ntk_gelu": NTK(activation="gelu", bias_var=0.2),
+    "ntk_sin": NTK(activation="sin", bias_var=0.2),
+    "ntk_sin_phase": NTK(depth=1, activation=Sin(a=0.7, b=1.3, c=0.4), weight_var=1.0),
+    "ntk_rbf": NTK(depth=1, activation="rbf", weight_var=1.0, bias_var=0.1),
+    "nngp": NNGP(),
+    "nngp_linear": NNGP(depth=0),
+    "nngp_bias": NNGP(bias_var=0.2, weight_var_bounds=FREE),
+    "nngp_ard": NNGP(depth=1, input_scale=[0.5, 1.0, 2.0], input_scale_bounds=FREE),
+    "nngp_leaky_relu": NNGP(activation="leaky_relu", normalize=False),
+    "nngp_abrelu": NNGP(activation="abrelu"),
+    "nngp_abs": NNGP(activation="abs", bias_var=0.2),
+    "nngp_erf": NNGP(activation="erf"),
+    "nngp_gelu": NNGP(activation="gelu", bias_var=0.2),
+    "nngp_sin": NNGP(activation="sin"),
+    "nngp_rbf": NNGP(depth=1, activation="rbf", weight_var=1.0, input_scale_bounds=FREE),
+    "normalized": Normalized(NTK(bias_var=0.2)),
+    "normalized_no_bias": Normalized(NTK(depth=2)),
+    "sum": NTK(depth=1) + NNGP(depth=2, bias_var=0.1),
+    "product": NTK(depth=1, bias_var=0.1) * NNGP(depth=2, activation="erf"),
+    "scale": 2.5 * NTK(depth=2),
+    "constant": Constant(0.7),
+    "intercept": NTK(depth=2) + 0.5,
+    "nested": 0.5 * (Normalized(NTK(bias_var=0.1)) + NTK(depth=1) * NNGP(bias_var=0.3)) + 0.1,
+}
+
+# --- estimators --------------------------------------------------------------------------------
+
+SEARCH = {"param_grid": {"depth": [1, 2]}, "alphas": [0.1, 1.0]}  # small, to keep time down
+
+# Every configuration that takes another path through the code.
+ESTIMATORS = [
+    NTKRidge(),
+    NTKRidge(NTK(depth=1, bias_var=0.1), alpha=0.1, solver="cholesky"),
+    NTKRidge(NNGP(depth=1), solver="eigh", fit_intercept=False),
+    NTKRidge(RBF()),
+    NTKRidge("precomputed", alpha=10.0),
+    NTKRidgeClassifier(),
+    NTKRidgeClassifier(NTK(depth=1), solver="cholesky", class_weight="balanced"),
+    # Without intercept and bias, f(-x) mirrors f(x): no class can win everywhere, as checks ask.
+    NTKRidgeClassifier(NNGP(bias_var=1.0), solver="eigh", fit_intercept=False),
+    NTKRidgeClassifier(RBF()),
+    NTKRidgeClassifier("precomputed", alpha=10.0),
+    NTKRidgeCV(**SEARCH),
+    NTKRidgeCV(NTK(), scoring="r2", fit_intercept=False, **SEARCH),
+    NTKRidgeCV(NNGP(), cv=3, **SEARCH),
+    NTKRidgeCV(RBF(), param_grid={"length_scale": [0.5, 1.0]}, alphas=[0.1]),
+    NTKRidgeCV("precomputed", alphas=[10.0, 100.0]),
+    NTKRidgeClassifierCV(**SEARCH),
+    NTKRidgeClassifierCV(NTK(), scoring="roc_auc_ovr", **SEARCH),
+    NTKRidgeClassifierCV(NTK(), cv=3, scoring="accuracy", class_weight="balanced", **SEARCH),
+    NTKRidgeClassifierCV(NNGP(bias_var=0.1), fit_intercept=False, alphas=[0.1, 1.0]),
+    NTKRidgeClassifierCV(RBF(), param_grid={"length_scale": [0.5, 1.0]}, alphas=[0.1]),
+    NTKRidgeClassifierCV("precomputed", alphas=[10.0, 100.0]),
+]
+
+# In float32 where the checks' tolerances, relative 1e-7, do not apply.
+ESTIMATORS_FLOAT32 = [
+    NTKRidge(dtype="float32"),
+    NTKRidgeClassifier(dtype="float32"),
+    NTKRidgeCV(dtype="float32", **SEARCH),
+    NTKRidgeClassifierCV(dtype="float32", **SEARCH),
+]

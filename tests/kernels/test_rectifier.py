@@ -1,0 +1,107 @@
+"""Rectifiers: the polynomial in the angle to its last digits, and the layer on states."""
+
+import math
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sknk.kernels import ABReLU, Abs, LeakyReLU, ReLU
+from sknk.kernels._rectifier import sine_deficit
+from tests.kernels.probes import activate, one, state_of_variances
+from tests.reference.kernels import abrelu
+
+
+def exact_deficit(theta):
+    """sin t - t cos t = sum (-1)^k (2k + 2)/(2k + 3)! t^(2k + 3), to 50 digits."""
+    with localcontext(prec=50):
+        t = Decimal(float(theta))
+        terms = (
+            (-1) ** k * (2 * k + 2) * t ** (2 * k + 3) / math.factorial(2 * k + 3)
+            for k in range(30)
+        )
+        return sum(terms, Decimal(0))
+
+
+def angles(dtype):
+    grid = np.concatenate([np.linspace(0.0, np.pi, 500), np.logspace(-8, 0.49, 300)])
+    return np.minimum(grid.astype(dtype), np.nextafter(dtype(np.pi), dtype(0)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sine_deficit_is_right_to_four_ulp(dtype):
+    theta = angles(dtype)
+    found = sine_deficit(torch.from_numpy(theta)).numpy()
+    assert found.dtype == dtype
+    for t, value in zip(theta, found, strict=True):
+        wanted = exact_deficit(t)
+        ulp = Decimal(float(np.spacing(dtype(wanted))))
+        assert abs(Decimal(float(value)) - wanted) <= 4 * ulp, f"theta={t!r}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sine_deficit_is_monotone_from_zero_to_pi(dtype):
+    theta = torch.linspace(0.0, math.pi, 2000, dtype=dtype)
+    found = sine_deficit(theta)
+    assert found[0] == 0.0
+    assert found[-1].item() == pytest.approx(math.pi, rel=4 * torch.finfo(dtype).eps)
+    assert (found.diff() > 0).all()
+
+
+def test_sine_deficit_differentiates_to_theta_sin_theta():
+    theta = torch.linspace(0.0, math.pi, 50, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(sine_deficit(theta).sum(), theta)
+    wanted = theta.detach() * theta.detach().sin()
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)  # polynomials lose digits
+
+
+def test_sine_deficit_leaves_its_argument():
+    theta = torch.linspace(0.0, 3.0, 7)
+    before = theta.clone()
+    with torch.no_grad():
+        sine_deficit(theta)
+    assert torch.equal(theta, before)
+
+
+@given(theta=st.floats(0.0, math.pi), a=st.floats(-2.0, 2.0), b=st.floats(0.1, 2.0))
+def test_layer_equals_the_split_into_odd_and_even_parts(theta, a, b):
+    half = one(theta / 2)
+    pairs = {"sin2": half.sin() ** 2, "cos2": half.cos() ** 2, "ntk": one(1.0)}
+    after = activate(ABReLU(a, b), state_of_variances([0.7], [1.9], **pairs))
+    value, dot = abrelu(a, b, 0.7, np.sqrt(0.7 * 1.9) * np.cos(theta), 1.9)
+    # The oracle's arcsin loses half the digits at its ends, times slopes of at most two.
+    assert after.nngp.item() == pytest.approx(value, abs=1e-7)
+    assert after.tangents.item() == pytest.approx(dot, abs=1e-7)
+
+
+@pytest.mark.parametrize("activation", [ReLU(), LeakyReLU(0.3), ABReLU(-0.5, 2.0), Abs()], ids=repr)
+def test_variance_after_the_layer_is_the_mean_square_slope(activation):
+    a, b = activation.slopes
+    variances = np.array([0.0, 0.3, 7.0])
+    ones = torch.ones(3, 3, dtype=torch.float64)
+    after = activate(activation, state_of_variances(variances, variances, sin2=0 * ones, cos2=ones))
+    np.testing.assert_allclose(after.x.var[:, 0], (a * a + b * b) / 2 * variances, rtol=1e-15)
+    np.testing.assert_allclose(after.y.var[0], after.x.var[:, 0])
+
+
+def test_abs_maps_antipodal_rows_to_coincident_ones():
+    antipodal = state_of_variances([1.0], [1.0], sin2=one(1.0), cos2=one(0.0))
+    coincident = state_of_variances([1.0], [1.0], sin2=one(0.0), cos2=one(1.0))
+    assert activate(Abs(), antipodal).nngp.item() == 1.0
+    assert activate(Abs(), coincident).nngp.item() == 1.0
+
+
+@pytest.mark.parametrize("slope", [1.0, 2.5])
+def test_linear_rectifier_is_the_identity_up_to_scale(slope):
+    state = state_of_variances([1.0], [1.0], sin2=one(0.3), cos2=one(0.7))
+    after = activate(ABReLU(slope, slope), state)
+    np.testing.assert_allclose(after.nngp.item(), slope**2 * 0.4, rtol=1e-15)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.0, 0.0), (float("nan"), 1.0), (1.0, float("inf"))])
+def test_impossible_slopes_raise(a, b):
+    with pytest.raises(ValueError, match=r"ABReLU\(.*has slopes .*; expected finite slopes"):
+        ABReLU(a, b)
