@@ -15,7 +15,6 @@ __all__ = [
     "compute_device",
     "compute_dtype",
     "config_of",
-    "empty_result",
     "keep_heap",
     "row_dtype",
     "to_numpy",
@@ -106,15 +105,6 @@ def as_tensor(x: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
 def to_numpy(x: Tensor) -> np.ndarray:
     """Return a tensor's values as a NumPy array, sharing memory on the CPU."""
     return x.detach().cpu().numpy()
-
-
-def empty_result(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Allocate a result; on the CPU through NumPy, which asks for huge pages."""
-    # The page faults of a 5000 x 5000 float32 result cost 33 ms in 4 KiB pages and 12 ms so.
-    if device.type != "cpu":
-        return torch.empty(shape, device=device, dtype=dtype)
-    name = "float32" if dtype is torch.float32 else "float64"
-    return torch.from_numpy(np.empty(shape, dtype=name))
 
 
 def keep_heap(device: torch.device) -> None:

@@ -97,14 +97,6 @@ def test_to_numpy_detaches_and_shares():
     assert found.ctypes.data == x.data_ptr()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_empty_result_has_the_shape_and_dtype(dtype):
-    found = _array.empty_result((3, 0, 2), CPU, dtype)
-    assert found.shape == (3, 0, 2)
-    assert found.dtype is dtype
-    assert _array.empty_result((2, 2), torch.device("meta"), dtype).device.type == "meta"
-
-
 def test_config_of_applies_what_is_given():
     with config_context(dtype="float32", device="cpu"):
         with _array.config_of(None, None):

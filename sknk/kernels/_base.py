@@ -15,7 +15,7 @@ from sklearn.model_selection import ParameterGrid
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from sknk._array import as_tensor, compute_device, compute_dtype, empty_result, row_dtype, to_numpy
+from sknk._array import as_tensor, compute_device, compute_dtype, row_dtype, to_numpy
 from sknk._validation import check_memory, memory_budget
 from sknk.kernels import _tiles
 from sknk.kernels._gradient import Gram, KernelGradient
@@ -133,7 +133,7 @@ class Kernel(sk.Kernel):
         with torch.no_grad():
             values = self._values(x.device)
             bx, by = self._blocks(x, values), None if y is None else self._blocks(y, values)
-            out = empty_result((len(x), columns.shape[1]), x.device, self._dtype())
+            out = torch.empty((len(x), columns.shape[1]), device=x.device, dtype=self._dtype())
             _tiles.matmul(out, lambda rx, ry: self._tile(rx, ry, values), columns, bx, by)
         return self._like(out[:, 0] if v.ndim == 1 else out, X)
 
@@ -339,7 +339,7 @@ class Kernel(sk.Kernel):
             values = self._values(x.device)
             bx = self._blocks(x, values, prepare)
             by = None if y is None else self._blocks(y, values, prepare)
-            outs = [empty_result((n, m), x.device, self._dtype()) for _ in range(n_outputs)]
+            outs = [x.new_empty((n, m), dtype=self._dtype()) for _ in range(n_outputs)]
             _tiles.fill(outs, lambda rx, ry: tile(rx, ry, values), bx, by)
         return [self._like(out, X) for out in outs]
 
@@ -354,7 +354,7 @@ class Kernel(sk.Kernel):
             what=f"A Gram matrix of n={n} rows and its gradient in {p} hyperparameters",
             instead="Use `kernel.vjp`, which forms neither.",
         )
-        gradient = empty_result((n, n, p), x.device, self._dtype())
+        gradient = torch.empty((n, n, p), device=x.device, dtype=self._dtype())
         column = 0
         for name in self._free_names():
             for element in range(self._values(x.device)[name].numel()):

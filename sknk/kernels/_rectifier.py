@@ -42,17 +42,17 @@ _DEFICIT = {
 }
 
 
-def sine_deficit(theta: Tensor) -> Tensor:
-    """Return sin(theta) - theta cos(theta) on [0, pi] to full relative precision."""
+def sine_deficit(half: Tensor) -> Tensor:
+    """Return sin(theta) - theta cos(theta), theta = 2 half in [0, pi], to full precision."""
     # The terms cancel to theta^3/3 near zero. One polynomial serves the whole interval: a branch
     # (torch.where) costs more than its ten fused multiply-adds.
-    t = torch.addcmul(theta.new_full((), -1.0), theta, theta, value=1.0 / _CENTRE)
-    *rest, last = _DEFICIT[theta.dtype]
-    p = torch.full_like(t, last)
+    t = torch.addcmul(half.new_full((), -1.0), half, half, value=4.0 / _CENTRE)
+    *rest, next_to_last, last = (8.0 * c for c in _DEFICIT[half.dtype])  # theta^3 = 8 half^3
+    p = torch.add(half.new_full((), next_to_last), t, alpha=last)
     for c in reversed(rest):
-        p = torch.addcmul(theta.new_full((), c), p, t, out=reusable(p))
+        p = torch.addcmul(half.new_full((), c), p, t, out=reusable(p))
     for _ in range(3):
-        p = torch.mul(p, theta, out=reusable(p))
+        p = torch.mul(p, half, out=reusable(p))
     return p
 
 
@@ -98,19 +98,19 @@ class Rectifier(Activation):
         """Propagate angles: 1 - cos theta' = 1 - cos theta - (F/A)(sin theta - theta cos theta)."""
         state = state.angular()
         A, F = self._constants
-        theta = state.angle()  # (n, m)
+        half = state.half_angle()  # (n, m)
         ntk = state.ntk
         if ntk is not None:
-            dot = torch.add(theta.new_full((), A), theta, alpha=-F)
+            dot = torch.add(half.new_full((), A), half, alpha=-2.0 * F)
             ntk = torch.mul(ntk, dot, out=reusable(ntk))
-        sin2, theta = self._fold(state, theta)
-        sin2 = torch.add(sin2, sine_deficit(theta), alpha=-F / (2.0 * A), out=reusable(sin2))
+        sin2, half = self._fold(state, half)
+        sin2 = torch.add(sin2, sine_deficit(half), alpha=-F / (2.0 * A), out=reusable(sin2))
         return replace(state, x=x, y=y, sin2=sin2, cos2=None, ntk=ntk)
 
-    def _fold(self, state: KernelState, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return sin^2(theta/2) and theta as they enter the covariance."""
+    def _fold(self, state: KernelState, half: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sin^2(theta/2) and theta/2 as they enter the covariance."""
         assert state.sin2 is not None
-        return state.sin2, theta
+        return state.sin2, half
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,8 @@ class Abs(Rectifier):
         """Slopes (-1, 1)."""
         return -1.0, 1.0
 
-    def _fold(self, state: KernelState, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def _fold(self, state: KernelState, half: Tensor) -> tuple[Tensor, Tensor]:
         """Reflect obtuse angles: antipodal rows must not cancel to coincidence."""
         assert state.sin2 is not None
         cos2 = 1.0 - state.sin2 if state.cos2 is None else state.cos2
-        return torch.minimum(state.sin2, cos2), torch.minimum(theta, math.pi - theta)
+        return torch.minimum(state.sin2, cos2), torch.minimum(half, math.pi / 2 - half)

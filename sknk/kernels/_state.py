@@ -25,6 +25,8 @@ __all__ = [
 
 # Below this, (1 - x.y)/2 has lost half of float64's digits and is recomputed from differences.
 _NEAR = 1e-6
+# Above this, arcsin(sqrt(sin2)) would lose more than two bits, and cos2 is carried along.
+_OBTUSE = 0.95
 
 
 def reusable(x: Tensor) -> Tensor | None:
@@ -90,7 +92,7 @@ class KernelState:
     sin2 : Tensor of shape (n, m) or None
         sin^2(theta/2), theta the angle between two rows of features.
     cos2 : Tensor of shape (n, m) or None
-        cos^2(theta/2) = 1 - sin2, kept apart while rows can be antipodal.
+        cos^2(theta/2) = 1 - sin2, kept apart while rows may be nearly antipodal.
     cov : Tensor of shape (n, m) or None
         NNGP kernel.
     ntk : Tensor of shape (n, m) or None
@@ -133,22 +135,20 @@ class KernelState:
         cosine = self.cov / torch.where(norms > 0, norms, 1.0)
         return replace(self, sin2=((1.0 - cosine) / 2.0).clamp(0.0, 1.0), cov=None)
 
-    def angle(self) -> Tensor:
-        """Angle theta in [0, pi] between rows of features; gradients at its ends are 0."""
+    def half_angle(self) -> Tensor:
+        """Half the angle between rows of features, in [0, pi/2]; gradients at its ends are 0."""
         assert self.sin2 is not None
         info = torch.finfo(self.sin2.dtype)
         if self.cos2 is None:
             u = self.sin2.clamp(info.tiny, 1.0 - info.eps)
-            half = torch.asin(torch.sqrt(u, out=reusable(u)), out=reusable(u))
-        else:
-            u, v = self.sin2.clamp(min=info.tiny), self.cos2.clamp(min=info.tiny)
-            s, c = torch.sqrt(u, out=reusable(u)), torch.sqrt(v, out=reusable(v))
-            half = torch.atan2(s, c, out=reusable(u))
-        return torch.mul(half, 2.0, out=reusable(half))
+            return torch.asin(torch.sqrt(u, out=reusable(u)), out=reusable(u))
+        u, v = self.sin2.clamp(min=info.tiny), self.cos2.clamp(min=info.tiny)
+        s, c = torch.sqrt(u, out=reusable(u)), torch.sqrt(v, out=reusable(v))
+        return torch.atan2(s, c, out=reusable(u))
 
 
 def half_angles(unit_x: Tensor, unit_y: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return sin^2 and, where rows are nearly antipodal, cos^2 of half the angles of input rows.
+    """Return sin^2 and, where some angle is obtuse enough, cos^2 of half the angles of inputs.
 
     O(n m d), in the rows' precision.
 
@@ -161,22 +161,23 @@ def half_angles(unit_x: Tensor, unit_y: Tensor) -> tuple[Tensor, Tensor | None]:
     -------
     sin2 : Tensor of shape (n, m)
     cos2 : Tensor of shape (n, m) or None
-        None where 1 - `sin2` keeps its digits.
+        None where `sin2` alone gives every angle.
     """
     half = unit_x.new_full((1, 1), 0.5)
     sin2 = torch.addmm(half, unit_x, unit_y.T, alpha=-0.5)
     if not sin2.numel():
         return sin2, None
     low, high = torch.aminmax(sin2.detach())
-    cos2 = _refined(1.0 - sin2, unit_x, unit_y) if high > 1.0 - _NEAR else None
+    cos2 = 1.0 - sin2 if high > _OBTUSE else None
+    if cos2 is not None and high > 1.0 - _NEAR:
+        cos2 = _refined(cos2, unit_x, unit_y)
     return _refined(sin2, unit_x, -unit_y) if low < _NEAR else sin2, cos2
 
 
 def input_state(sin2: Tensor, cos2: Tensor | None, x: Features, y: Features) -> KernelState:
     """Return the state of the inputs, in the dtype of the features, from :func:`half_angles`."""
-    cos2 = 1.0 - sin2 if cos2 is None else cos2
     dtype = x.var.dtype
-    return KernelState(x, y, sin2=sin2.to(dtype), cos2=cos2.to(dtype))
+    return KernelState(x, y, sin2=sin2.to(dtype), cos2=None if cos2 is None else cos2.to(dtype))
 
 
 def _refined(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -188,5 +189,4 @@ def _refined(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def coincident_state(features: Features) -> KernelState:
     """Pair every row with itself: all shapes (n, 1), so that layers yield exact diagonals."""
-    zero = torch.zeros_like(features.var)
-    return KernelState(features, features, sin2=zero, cos2=zero + 1.0)
+    return KernelState(features, features, sin2=torch.zeros_like(features.var))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from sknk._array import as_tensor, empty_result
+from sknk._array import as_tensor
 from sknk._validation import check_memory, memory_budget
 from sknk.solvers._base import Factorization, Solver
 from sknk.solvers._checks import check_shift, raise_not_finite
@@ -215,7 +215,7 @@ class CholeskyFactorization(Factorization):
             what=f"A Cholesky factor of {n} rows",
             instead="Use fewer rows or `dtype='float32'`.",
         )
-        return empty_result((n, n), self.device, self.dtype)
+        return torch.empty((n, n), device=self.device, dtype=self.dtype)
 
     def _grown(self, m: int) -> _Store:
         """Return a buffer that holds this factor and has room for m more rows."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sknk._array import as_tensor, compute_device, empty_result, row_dtype
+from sknk._array import as_tensor, compute_device, row_dtype
 from sknk._validation import check_memory
 
 __all__ = ["DenseGram", "GramOperator", "KernelGram", "MappedGram", "as_operator"]
@@ -176,7 +176,7 @@ class DenseGram(GramOperator):
         if overwrite and K.is_contiguous():
             return K
         self._check_memory()
-        return empty_result(self.shape, self.device, self.dtype).copy_(K)
+        return torch.empty(self.shape, device=self.device, dtype=self.dtype).copy_(K)
 
 
 class KernelGram(GramOperator):
@@ -269,7 +269,7 @@ class MappedGram(GramOperator):
     def dense(self) -> Tensor:
         """Read the whole file; 8 n^2 bytes in float64."""
         self._check_memory()
-        out = empty_result(self.shape, self.device, self.dtype)
+        out = torch.empty(self.shape, device=self.device, dtype=self.dtype)
         for block in row_blocks(self.shape[0], max(1, _BLOCK_BYTES // self._K[0].nbytes)):
             out[block] = self.rows(block)
         return out
