@@ -12,49 +12,6 @@ from sknk.kernels._state import Features, KernelState, reusable
 
 __all__ = ["ABReLU", "Abs", "LeakyReLU", "ReLU", "Rectifier"]
 
-_CENTRE = math.pi**2 / 2
-
-# (sin t - t cos t)/t^3 as a polynomial in t^2/c - 1, c = pi^2/2, lowest power first: interpolation
-# at the Chebyshev nodes of [0, pi^2], solved in 60 digits. Degree 6 reaches 4e-10, 10 8e-17.
-_DEFICIT = {
-    torch.float32: (
-        0.19532447581904464,
-        -0.1138928210297456,
-        0.02188006927098306,
-        -0.002108472417702057,
-        0.0001225797420416238,
-        -4.7813540690541625e-06,
-        1.3365504340693685e-07,
-    ),
-    torch.float64: (
-        0.19532447581904464,
-        -0.11389282072194494,
-        0.02188006926592399,
-        -0.0021084748800407043,
-        0.00012257978251347944,
-        -4.776429792172922e-06,
-        1.3357410402838175e-07,
-        -2.8131098132945497e-09,
-        4.624282073785699e-11,
-        -6.101522172065417e-13,
-        6.602177750411992e-15,
-    ),
-}
-
-
-def sine_deficit(half: Tensor) -> Tensor:
-    """Return sin(theta) - theta cos(theta), theta = 2 half in [0, pi], to full precision."""
-    # The terms cancel to theta^3/3 near zero. One polynomial serves the whole interval: a branch
-    # (torch.where) costs more than its ten fused multiply-adds.
-    t = torch.addcmul(half.new_full((), -1.0), half, half, value=4.0 / _CENTRE)
-    *rest, next_to_last, last = (8.0 * c for c in _DEFICIT[half.dtype])  # theta^3 = 8 half^3
-    p = torch.add(half.new_full((), next_to_last), t, alpha=last)
-    for c in reversed(rest):
-        p = torch.addcmul(half.new_full((), c), p, t, out=reusable(p))
-    for _ in range(3):
-        p = torch.mul(p, half, out=reusable(p))
-    return p
-
 
 class Rectifier(Activation):
     r"""Two half-lines through the origin: phi(x) = a min(x, 0) + b max(x, 0).
@@ -95,22 +52,44 @@ class Rectifier(Activation):
         return Features.of(self._constants[0] * features.var)
 
     def propagate(self, state: KernelState, x: Features, y: Features) -> KernelState:
-        """Propagate angles: 1 - cos theta' = 1 - cos theta - (F/A)(sin theta - theta cos theta)."""
+        r"""Propagate angles: sin2 <- sin2 - F/(2A) (sin theta - theta cos theta).
+
+        Parameters
+        ----------
+        state : KernelState
+            Of the layer's inputs.
+        x, y : Features
+            Of its outputs.
+
+        Returns
+        -------
+        KernelState
+        """
         state = state.angular()
         A, F = self._constants
-        half = state.half_angle()  # (n, m)
+        sine, cosine, half = state.halves()  # (n, m), of theta / 2
         ntk = state.ntk
         if ntk is not None:
             dot = torch.add(half.new_full((), A), half, alpha=-2.0 * F)
             ntk = torch.mul(ntk, dot, out=reusable(ntk))
-        sin2, half = self._fold(state, half)
-        sin2 = torch.add(sin2, sine_deficit(half), alpha=-F / (2.0 * A), out=reusable(sin2))
+        sin2, cos_theta, half = self._fold(state, sine, cosine, half)
+        # sin theta - theta cos theta = 2 (sin cos - half cos theta) cancels to theta^3/3, with an
+        # error of eps theta: in sin2, of size theta^2/4, an error of eps in the angle itself.
+        deficit = torch.mul(sine, cosine, out=reusable(sine))
+        deficit = torch.addcmul(deficit, half, cos_theta, value=-1.0, out=reusable(deficit))
+        sin2 = torch.add(sin2, deficit, alpha=-F / A, out=reusable(sin2))
         return replace(state, x=x, y=y, sin2=sin2, cos2=None, ntk=ntk)
 
-    def _fold(self, state: KernelState, half: Tensor) -> tuple[Tensor, Tensor]:
-        """Return sin^2(theta/2) and theta/2 as they enter the covariance."""
+    def _fold(
+        self,
+        state: KernelState,
+        sine: Tensor,
+        cosine: Tensor,
+        half: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return sin^2(theta/2), cos theta and theta/2 as they enter the covariance."""
         assert state.sin2 is not None
-        return state.sin2, half
+        return state.sin2, torch.add(half.new_ones(()), state.sin2, alpha=-2.0), half
 
 
 @dataclass(frozen=True)
@@ -195,8 +174,11 @@ class Abs(Rectifier):
         """Slopes (-1, 1)."""
         return -1.0, 1.0
 
-    def _fold(self, state: KernelState, half: Tensor) -> tuple[Tensor, Tensor]:
+    def _fold(
+        self, state: KernelState, sine: Tensor, cosine: Tensor, half: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Reflect obtuse angles: antipodal rows must not cancel to coincidence."""
         assert state.sin2 is not None
         cos2 = 1.0 - state.sin2 if state.cos2 is None else state.cos2
-        return torch.minimum(state.sin2, cos2), torch.minimum(half, math.pi / 2 - half)
+        sin2 = torch.minimum(state.sin2, cos2)
+        return sin2, 1.0 - 2.0 * sin2, torch.minimum(sine, cosine).asin()

@@ -135,16 +135,14 @@ class KernelState:
         cosine = self.cov / torch.where(norms > 0, norms, 1.0)
         return replace(self, sin2=((1.0 - cosine) / 2.0).clamp(0.0, 1.0), cov=None)
 
-    def half_angle(self) -> Tensor:
-        """Half the angle between rows of features, in [0, pi/2]; gradients at its ends are 0."""
+    def halves(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sine, cosine and size of half the angle between rows; gradients at its ends are 0."""
         assert self.sin2 is not None
         info = torch.finfo(self.sin2.dtype)
-        if self.cos2 is None:
-            u = self.sin2.clamp(info.tiny, 1.0 - info.eps)
-            return torch.asin(torch.sqrt(u, out=reusable(u)), out=reusable(u))
-        u, v = self.sin2.clamp(min=info.tiny), self.cos2.clamp(min=info.tiny)
-        s, c = torch.sqrt(u, out=reusable(u)), torch.sqrt(v, out=reusable(v))
-        return torch.atan2(s, c, out=reusable(u))
+        u = self.sin2.clamp(info.tiny, 1.0 - info.eps if self.cos2 is None else None)
+        v = 1.0 - u if self.cos2 is None else self.cos2.clamp(min=info.tiny)
+        sine, cosine = torch.sqrt(u, out=reusable(u)), torch.sqrt(v, out=reusable(v))
+        return sine, cosine, sine.asin() if self.cos2 is None else torch.atan2(sine, cosine)
 
 
 def half_angles(unit_x: Tensor, unit_y: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -184,7 +182,8 @@ def _refined(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Replace entries near zero by |x + y|^2 / 4 from the rows themselves."""
     i, j = torch.nonzero(values.detach() < _NEAR, as_tuple=True)
     exact = (x[i] + y[j]).square().sum(1) / 4.0
-    return values.index_put((i, j), exact)
+    put = values.index_put if torch.is_grad_enabled() else values.index_put_
+    return put((i, j), exact)
 
 
 def coincident_state(features: Features) -> KernelState:
