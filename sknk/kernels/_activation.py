@@ -18,6 +18,10 @@ __all__ = ["Activation", "SmoothActivation"]
 class Activation(ABC):
     """An activation layer: ``nngp <- E[phi phi]``, ``ntk <- E[phi' phi'] ntk``."""
 
+    def dtype(self, wanted: torch.dtype, rows: torch.dtype) -> torch.dtype:
+        """Return the dtype in which pairs keep the digits of `wanted`; angles do in their own."""
+        return wanted
+
     @abstractmethod
     def rows(self, features: Features) -> Features:
         """Return every row's variance after this layer."""
@@ -41,6 +45,10 @@ class Activation(ABC):
 
 class SmoothActivation(Activation):
     """An activation whose duals are formulas in (q1, q, q2)."""
+
+    def dtype(self, wanted: torch.dtype, rows: torch.dtype) -> torch.dtype:
+        """Return the rows' dtype: covariances of long rows cancel in these formulas."""
+        return rows
 
     @abstractmethod
     def dual(self, q1: Tensor, q: Tensor, q2: Tensor) -> Tensor:

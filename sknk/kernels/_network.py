@@ -115,7 +115,8 @@ class _Flat(Kernel):
     def _prepared(self, x: Tensor, values: Mapping[str, Tensor], *outputs: Output) -> Rows:
         recursion = self._recursion(x.shape[1], *outputs)
         constants = self._constants(x.shape[1], values, *outputs)
-        return Rows.of(x * values["input_scale"], recursion, values, constants, self._dtype())
+        dtype = recursion.activation.dtype(self._dtype(), x.dtype)
+        return Rows.of(x * values["input_scale"], recursion, values, constants, dtype)
 
     def _tile(self, rx: Rows, ry: Rows, values: Mapping[str, Tensor]) -> Tensor:
         (K,) = self._outputs(rx, ry, values)
@@ -123,10 +124,10 @@ class _Flat(Kernel):
 
     def _outputs(self, rx: Rows, ry: Rows, values: Mapping[str, Tensor]) -> list[Tensor]:
         found = run(rx, ry, values)
-        if not self.normalize:
-            return found
-        pairs = zip(found, rx.gains, strict=True)
-        return [torch.mul(K, gain, out=reusable(K)) for K, gain in pairs]
+        if self.normalize:
+            pairs = zip(found, rx.gains, strict=True)
+            found = [torch.mul(K, gain, out=reusable(K)) for K, gain in pairs]
+        return [K.to(self._dtype()) for K in found]
 
     def _diag(self, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         output = (self.depth, self._kind)
