@@ -15,6 +15,7 @@ from sknk.exceptions import DeviceWarning
 from sknk.kernels._activation import Activation
 from sknk.kernels._layers import Dense
 from sknk.kernels._state import (
+    Directions,
     Features,
     KernelState,
     coincident_state,
@@ -117,8 +118,8 @@ class Rows:
 
     Attributes
     ----------
-    unit : Tensor of shape (n, d)
-        Rows divided by their norms; zero rows stay zero.
+    directions : Directions
+        Rows divided by their norms.
     rows, columns : tuple of Features
         Before and after every layer, as (n, 1) and as (1, n).
     recursion : Recursion
@@ -127,7 +128,7 @@ class Rows:
         Reciprocals of the normalizing constants.
     """
 
-    unit: Tensor
+    directions: Directions
     rows: tuple[Features, ...]
     columns: tuple[Features, ...]
     recursion: Recursion
@@ -151,7 +152,7 @@ class Rows:
         layers = recursion.rows(Features.of(norm2 / x.shape[1]), values)
         rows = tuple(features.to(dtype) for features in layers)
         columns = tuple(features.columns for features in rows)
-        return cls(unit, rows, columns, recursion, constants.reciprocal().to(dtype))
+        return cls(Directions.of(unit), rows, columns, recursion, constants.reciprocal().to(dtype))
 
 
 def diagonals(recursion: Recursion, var: Tensor, values: Values) -> list[Tensor]:
@@ -200,9 +201,13 @@ def run(rx: Rows, ry: Rows, values: Values) -> list[Tensor]:
     """
     dtype = rx.rows[0].var.dtype
     scales = {name: values[name].to(dtype) for name in ("weight_var", "bias_var")}
-    compiled = _config.current().compile and not torch.is_grad_enabled() and _can_compile(rx.unit)
+    compiled = (
+        _config.current().compile
+        and not torch.is_grad_enabled()
+        and _can_compile(scales["weight_var"])
+    )
     forward = _forward(rx.recursion, compiled=compiled)
-    return forward(*half_angles(rx.unit, ry.unit), rx.rows, ry.columns, scales)
+    return forward(*half_angles(rx.directions, ry.directions), rx.rows, ry.columns, scales)
 
 
 def _can_compile(x: Tensor) -> bool:

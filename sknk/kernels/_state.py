@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "Directions",
     "Features",
     "KernelState",
     "coincident_state",
@@ -145,15 +146,38 @@ class KernelState:
         return sine, cosine, sine.asin() if self.cos2 is None else torch.atan2(sine, cosine)
 
 
-def half_angles(unit_x: Tensor, unit_y: Tensor) -> tuple[Tensor, Tensor | None]:
+class Directions(NamedTuple):
+    """Rows without their lengths, ready for one product.
+
+    Attributes
+    ----------
+    unit : Tensor of shape (n, d)
+        Rows of norm one; zero rows stay zero, orthogonal to all.
+    left, right : Tensor of shape (n, d + 1)
+        ``left @ right.T`` is (1 - cos theta) / 2.
+    """
+
+    unit: Tensor
+    left: Tensor
+    right: Tensor
+
+    @classmethod
+    def of(cls, unit: Tensor) -> Self:
+        """Append the column that carries the one half."""
+        ones = torch.ones_like(unit[:, :1])
+        left, right = torch.cat([-0.5 * unit, 0.5 * ones], dim=1), torch.cat([unit, ones], dim=1)
+        return cls(unit, left, right)
+
+
+def half_angles(x: Directions, y: Directions) -> tuple[Tensor, Tensor | None]:
     """Return sin^2 and, where some angle is obtuse enough, cos^2 of half the angles of inputs.
 
     O(n m d), in the rows' precision.
 
     Parameters
     ----------
-    unit_x, unit_y : Tensor of shape (n, d) and (m, d)
-        Rows of norm one, or zero rows, which are orthogonal to all.
+    x, y : Directions
+        Of n and m rows.
 
     Returns
     -------
@@ -161,15 +185,14 @@ def half_angles(unit_x: Tensor, unit_y: Tensor) -> tuple[Tensor, Tensor | None]:
     cos2 : Tensor of shape (n, m) or None
         None where `sin2` alone gives every angle.
     """
-    half = unit_x.new_full((1, 1), 0.5)
-    sin2 = torch.addmm(half, unit_x, unit_y.T, alpha=-0.5)
+    sin2 = x.left @ y.right.T
     if not sin2.numel():
         return sin2, None
     low, high = torch.aminmax(sin2.detach())
     cos2 = 1.0 - sin2 if high > _OBTUSE else None
     if cos2 is not None and high > 1.0 - _NEAR:
-        cos2 = _refined(cos2, unit_x, unit_y)
-    return _refined(sin2, unit_x, -unit_y) if low < _NEAR else sin2, cos2
+        cos2 = _refined(cos2, x.unit, y.unit)
+    return _refined(sin2, x.unit, -y.unit) if low < _NEAR else sin2, cos2
 
 
 def input_state(sin2: Tensor, cos2: Tensor | None, x: Features, y: Features) -> KernelState:
