@@ -20,7 +20,6 @@ from sknk.kernels._state import (
     KernelState,
     coincident_state,
     half_angles,
-    input_state,
     safe_sqrt,
 )
 
@@ -179,7 +178,7 @@ def _forward(recursion: Recursion, *, compiled: bool) -> Callable[..., list[Tens
         y: tuple[Features, ...],
         values: dict[str, Tensor],
     ) -> list[Tensor]:
-        return recursion(input_state(sin2, cos2, x[0], y[0]), x, y, values)
+        return recursion(KernelState(x[0], y[0], sin2=sin2, cos2=cos2), x, y, values)
 
     return torch.compile(forward, dynamic=True, fullgraph=True) if compiled else forward
 
@@ -207,7 +206,8 @@ def run(rx: Rows, ry: Rows, values: Values) -> list[Tensor]:
         and _can_compile(scales["weight_var"])
     )
     forward = _forward(rx.recursion, compiled=compiled)
-    return forward(*half_angles(rx.directions, ry.directions), rx.rows, ry.columns, scales)
+    pairs = half_angles(rx.directions, ry.directions, dtype)
+    return forward(*pairs, rx.rows, ry.columns, scales)
 
 
 def _can_compile(x: Tensor) -> bool:

@@ -19,7 +19,6 @@ __all__ = [
     "KernelState",
     "coincident_state",
     "half_angles",
-    "input_state",
     "reusable",
     "safe_sqrt",
 ]
@@ -169,7 +168,7 @@ class Directions(NamedTuple):
         return cls(unit, left, right)
 
 
-def half_angles(x: Directions, y: Directions) -> tuple[Tensor, Tensor | None]:
+def half_angles(x: Directions, y: Directions, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Return sin^2 and, where some angle is obtuse enough, cos^2 of half the angles of inputs.
 
     O(n m d), in the rows' precision.
@@ -178,6 +177,8 @@ def half_angles(x: Directions, y: Directions) -> tuple[Tensor, Tensor | None]:
     ----------
     x, y : Directions
         Of n and m rows.
+    dtype : torch.dtype
+        Of the result.
 
     Returns
     -------
@@ -185,20 +186,22 @@ def half_angles(x: Directions, y: Directions) -> tuple[Tensor, Tensor | None]:
     cos2 : Tensor of shape (n, m) or None
         None where `sin2` alone gives every angle.
     """
-    sin2 = x.left @ y.right.T
-    if not sin2.numel():
-        return sin2, None
-    low, high = torch.aminmax(sin2.detach())
-    cos2 = 1.0 - sin2 if high > _OBTUSE else None
-    if cos2 is not None and high > 1.0 - _NEAR:
-        cos2 = _refined(cos2, x.unit, y.unit)
-    return _refined(sin2, x.unit, -y.unit) if low < _NEAR else sin2, cos2
-
-
-def input_state(sin2: Tensor, cos2: Tensor | None, x: Features, y: Features) -> KernelState:
-    """Return the state of the inputs, in the dtype of the features, from :func:`half_angles`."""
-    dtype = x.var.dtype
-    return KernelState(x, y, sin2=sin2.to(dtype), cos2=None if cos2 is None else cos2.to(dtype))
+    exact = x.left @ y.right.T
+    itself = x is y and not torch.is_grad_enabled()
+    if itself:
+        exact.fill_diagonal_(0.5)  # not to be refined one by one
+    sin2, cos2 = exact.to(dtype), None
+    if sin2.numel():
+        low, high = torch.aminmax(sin2.detach())
+        if high > _OBTUSE:
+            cos2 = 1.0 - exact
+            cos2 = (_refined(cos2, x.unit, y.unit) if high > 1.0 - _NEAR else cos2).to(dtype)
+        if low < _NEAR:
+            sin2 = _refined(exact, x.unit, -y.unit).to(dtype)
+    if itself:
+        sin2.fill_diagonal_(0.0)
+        cos2 = None if cos2 is None else cos2.fill_diagonal_(1.0)
+    return sin2, cos2
 
 
 def _refined(values: Tensor, x: Tensor, y: Tensor) -> Tensor:

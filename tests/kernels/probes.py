@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from sknk.kernels._state import Directions, Features, KernelState, half_angles, input_state
+from sknk.kernels._state import Directions, Features, KernelState, half_angles
 
 
 def one(value):
@@ -28,7 +28,8 @@ def state_of_rows(x, y, dtype=torch.float64):
         units.append(table / norm)
         features.append(Features.of(norm2 / table.shape[1]))
     x, y = features[0].to(dtype), features[1].columns.to(dtype)
-    return input_state(*half_angles(*map(Directions.of, units)), x, y)
+    sin2, cos2 = half_angles(*map(Directions.of, units), dtype)
+    return KernelState(x, y, sin2=sin2, cos2=cos2)
 
 
 def state_of_variances(var_x, var_y, **pairs):
