@@ -19,12 +19,12 @@ def resolve_solver(
     ``"auto"`` is this table and nothing else; it never depends on the values of K, and a matrix
     that does not fit raises :class:`~sknk.exceptions.MemoryBudgetError` instead of switching.
 
-    ==================================  ================  =====================================
-    problem                             ``"auto"``        why
-    ==================================  ================  =====================================
-    one ridge, any n, targets, dtype    :class:`Cholesky`  n^3 / 3 and one buffer
-    several ridges (``path=True``)      :class:`Eigh`      9 n^3 once, then n^2 for each ridge
-    ==================================  ================  =====================================
+    ==================================  ==================  ===================================
+    problem                             ``"auto"``          why
+    ==================================  ==================  ===================================
+    one ridge, any n, targets, dtype    :class:`Cholesky`   n^3 / 3 and one buffer
+    several ridges (``path=True``)      :class:`Eigh`       9 n^3 once, then n^2 for each ridge
+    ==================================  ==================  ===================================
 
     Parameters
     ----------
