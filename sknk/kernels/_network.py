@@ -14,7 +14,6 @@ from sknk.kernels._activation import Activation
 from sknk.kernels._base import Candidate, Kernel
 from sknk.kernels._dual import as_activation
 from sknk.kernels._recursion import Output, Recursion, Rows, diagonals, known_constants, run
-from sknk.kernels._state import reusable
 
 __all__ = ["NNGP", "NTK"]
 
@@ -114,7 +113,7 @@ class _Flat(Kernel):
 
     def _prepared(self, x: Tensor, values: Mapping[str, Tensor], *outputs: Output) -> Rows:
         recursion = self._recursion(x.shape[1], *outputs)
-        constants = self._constants(x.shape[1], values, *outputs)
+        constants = self._constants(x.shape[1], values, *outputs) if self.normalize else None
         dtype = recursion.activation.dtype(self._dtype(), x.dtype)
         return Rows.of(x * values["input_scale"], recursion, values, constants, dtype)
 
@@ -123,11 +122,7 @@ class _Flat(Kernel):
         return K
 
     def _outputs(self, rx: Rows, ry: Rows, values: Mapping[str, Tensor]) -> list[Tensor]:
-        found = run(rx, ry, values)
-        if self.normalize:
-            pairs = zip(found, rx.gains, strict=True)
-            found = [torch.mul(K, gain, out=reusable(K)) for K, gain in pairs]
-        return [K.to(self._dtype()) for K in found]
+        return [K.to(self._dtype()) for K in run(rx, ry, values)]
 
     def _diag(self, x: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         output = (self.depth, self._kind)
@@ -293,7 +288,8 @@ class NTK(_Flat):
 
         def prepare(x: Tensor, values: Mapping[str, Tensor]) -> Rows:
             rows = self._prepared(x, values, *outputs)
-            return replace(rows, gains=rows.gains[1:].expand(2))
+            shared = None if rows.gains is None else rows.gains[1:].expand(2)
+            return replace(rows, gains=shared)
 
         nngp, ntk = self._grams(X, Y, self._outputs, prepare=prepare, n_outputs=2)
         return nngp, ntk

@@ -20,6 +20,7 @@ from sknk.kernels._state import (
     KernelState,
     coincident_state,
     half_angles,
+    reusable,
     safe_sqrt,
 )
 
@@ -123,7 +124,7 @@ class Rows:
         Before and after every layer, as (n, 1) and as (1, n).
     recursion : Recursion
         What will run on them.
-    gains : Tensor of shape (len(outputs),)
+    gains : Tensor of shape (len(outputs),) or None
         Reciprocals of the normalizing constants.
     """
 
@@ -131,7 +132,7 @@ class Rows:
     rows: tuple[Features, ...]
     columns: tuple[Features, ...]
     recursion: Recursion
-    gains: Tensor
+    gains: Tensor | None
 
     @classmethod
     def of(
@@ -139,7 +140,7 @@ class Rows:
         x: Tensor,
         recursion: Recursion,
         values: Values,
-        constants: Tensor,
+        constants: Tensor | None,
         dtype: torch.dtype,
     ) -> Self:
         """Split rows (n, d) into directions and variances, and follow these through the layers."""
@@ -149,9 +150,10 @@ class Rows:
             norm2 = torch.where(norm2 > 0, norm2, _SHORT**2)
         unit = x / torch.where(norm2 > 0, safe_sqrt(norm2), 1.0)
         layers = recursion.rows(Features.of(norm2 / x.shape[1]), values)
+        gains = None if constants is None else constants.reciprocal().to(dtype)
         rows = tuple(features.to(dtype) for features in layers)
         columns = tuple(features.columns for features in rows)
-        return cls(Directions.of(unit), rows, columns, recursion, constants.reciprocal().to(dtype))
+        return cls(Directions.of(unit), rows, columns, recursion, gains)
 
 
 def diagonals(recursion: Recursion, var: Tensor, values: Values) -> list[Tensor]:
@@ -177,8 +179,12 @@ def _forward(recursion: Recursion, *, compiled: bool) -> Callable[..., list[Tens
         x: tuple[Features, ...],
         y: tuple[Features, ...],
         values: dict[str, Tensor],
+        gains: Tensor | None,
     ) -> list[Tensor]:
-        return recursion(KernelState(x[0], y[0], sin2=sin2, cos2=cos2), x, y, values)
+        found = recursion(KernelState(x[0], y[0], sin2=sin2, cos2=cos2), x, y, values)
+        if gains is None:
+            return found
+        return [torch.mul(K, gains[i], out=reusable(K)) for i, K in enumerate(found)]
 
     return torch.compile(forward, dynamic=True, fullgraph=True) if compiled else forward
 
@@ -196,7 +202,7 @@ def run(rx: Rows, ry: Rows, values: Values) -> list[Tensor]:
     Returns
     -------
     list of Tensor
-        One kernel (n, m) for every output of the recursion, not normalized.
+        One kernel (n, m) for every output of the recursion.
     """
     dtype = rx.rows[0].var.dtype
     scales = {name: values[name].to(dtype) for name in ("weight_var", "bias_var")}
@@ -207,7 +213,7 @@ def run(rx: Rows, ry: Rows, values: Values) -> list[Tensor]:
     )
     forward = _forward(rx.recursion, compiled=compiled)
     pairs = half_angles(rx.directions, ry.directions, dtype)
-    return forward(*pairs, rx.rows, ry.columns, scales)
+    return forward(*pairs, rx.rows, ry.columns, scales, rx.gains)
 
 
 def _can_compile(x: Tensor) -> bool:
