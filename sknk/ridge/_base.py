@@ -168,7 +168,22 @@ class BaseRidge(BaseEstimator):
 
 
 class IntervalMixin:
-    """Adds :meth:`predict_interval` to regressors."""
+    """What ridge regressors add to ridge: predictions and their intervals."""
+
+    def predict(self: Any, X: Any) -> np.ndarray:
+        """Return f(x) of new rows; K is never stored whole.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, d)
+            Rows; for a precomputed kernel K(X, X_fit), (m, n).
+
+        Returns
+        -------
+        ndarray of shape (m,) or (m, t)
+            Units of y.
+        """
+        return self._decision(X)
 
     def predict_interval(self: Any, X: Any, alpha: float = 0.1) -> np.ndarray:
         """Return jackknife+ intervals that miss a fraction `alpha` of new targets.

@@ -143,21 +143,6 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
             self.loo_predictions_ = every[:, 0] if y.ndim == 1 else every
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return f(x) of new rows; K is never stored whole.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Rows; for a precomputed kernel K(X, X_fit), (m, n).
-
-        Returns
-        -------
-        ndarray of shape (m,) or (m, t)
-            Units of y.
-        """
-        return self._decision(X)
-
 
 class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
     """Kernel ridge classification that chooses its kernel and ridge by exact leave-one-out.

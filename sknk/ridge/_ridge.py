@@ -161,21 +161,6 @@ class NTKRidge(IntervalMixin, RegressorMixin, _SingleRidge):
             self._store(training, kernel, solved[:, :-1], intercept, squeeze=y.ndim == 1)
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return f(x) of new rows; K is never stored whole.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Rows; for a precomputed kernel K(X, X_fit), (m, n).
-
-        Returns
-        -------
-        ndarray of shape (m,) or (m, t)
-            Units of y.
-        """
-        return self._decision(X)
-
 
 class NTKRidgeClassifier(RidgeClassifierMixin, _SingleRidge):
     """Kernel ridge classification with a neural tangent kernel and calibrated probabilities.
