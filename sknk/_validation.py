@@ -21,6 +21,7 @@ __all__ = [
     "check_precomputed",
     "check_weights",
     "fit_context",
+    "nonnegative_variance",
     "validate_data",
     "warn_unscaled",
 ]
@@ -138,6 +139,34 @@ def check_precomputed(K: np.ndarray) -> None:
             f"Precomputed kernel is not symmetric (largest |K - K.T| is {gap:.3g} at entries up "
             f"to {scale:.3g}); expected a Gram matrix. Pass (K + K.T) / 2 if the gap is noise."
         )
+
+
+def nonnegative_variance(variance: np.ndarray) -> np.ndarray:
+    """Return variances with negative ones at zero, and say so: rounding is clipped before.
+
+    Parameters
+    ----------
+    variance : ndarray
+        Predictive variances.
+
+    Returns
+    -------
+    ndarray
+
+    Warns
+    -----
+    NumericalWarning
+        If one is negative.
+    """
+    smallest = float(variance.min(initial=0.0))
+    if smallest < 0:
+        warnings.warn(
+            f"{int((variance < 0).sum())} predictive variances are negative (smallest "
+            f"{smallest:.2g}) and set to zero. Pass `dtype='float64'`, or a larger noise variance.",
+            NumericalWarning,
+            stacklevel=3,
+        )
+    return np.clip(variance, 0.0, None)
 
 
 def warn_unscaled(X: np.ndarray) -> None:

@@ -8,7 +8,8 @@ from sklearn.base import clone
 from sklearn.gaussian_process import kernels as sk
 from torch import Tensor
 
-from sknk._array import to_numpy
+from sknk._array import as_tensor, to_numpy
+from sknk._validation import check_memory
 from sknk.kernels._base import Kernel, KernelGradient, Values
 from sknk.kernels._network import NTK
 
@@ -30,6 +31,25 @@ class Foreign(Kernel):
     def clone_with_params(self, params: Any) -> "Foreign":
         """Return a copy whose scikit-learn kernel has other parameters."""
         return Foreign(clone(self.kernel).set_params(**params))
+
+    @property
+    def hyperparameters(self) -> list[sk.Hyperparameter]:
+        """Those of the scikit-learn kernel."""
+        return self.kernel.hyperparameters
+
+    @property
+    def theta(self) -> np.ndarray:
+        """Logarithms of the scikit-learn kernel's free hyperparameters."""
+        return self.kernel.theta
+
+    @theta.setter
+    def theta(self, theta: np.ndarray) -> None:
+        self.kernel.theta = theta
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Bounds of ``theta``, (n_theta, 2)."""
+        return self.kernel.bounds
 
     def _tile(self, rx: Tensor, ry: Tensor, values: Values) -> Tensor:
         # WhiteKernel adds its noise only where Y is None.
@@ -55,6 +75,68 @@ class Foreign(Kernel):
         raise NotImplementedError(
             f"{self.kernel} is a scikit-learn kernel without row gradients; use an sknk kernel."
         )
+
+    def theta_vjp(self, X: Any, Y: Any, W: Any) -> np.ndarray:
+        """Contract scikit-learn's gradient, one (n, n, n_theta) array; symmetric calls only.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n, d)
+            Rows.
+        Y : None
+            scikit-learn's kernels have no gradients of cross Gram matrices.
+        W : array-like or Tensor of shape (n, n)
+            Weights.
+
+        Returns
+        -------
+        ndarray of shape (n_theta,)
+
+        Raises
+        ------
+        NotImplementedError
+            If Y is not None.
+        MemoryBudgetError
+            If the array does not fit.
+        """
+        if not (Y is None or Y is X):
+            raise NotImplementedError(
+                f"{self.kernel} is a scikit-learn kernel without gradients of cross Gram matrices; "
+                "use an sknk kernel, or fix its hyperparameters."
+            )
+        x, n = self._rows(X, None)[0], len(X)
+        if self.n_dims == 0:
+            return np.empty(0)
+        check_memory(
+            8.0 * n * n * (1 + self.n_dims),
+            x.device,
+            what=f"scikit-learn's gradient of {self.kernel} for n={n} rows",
+            instead="Use an sknk kernel, which needs one tile at a time.",
+        )
+        _, gradient = self.kernel(to_numpy(x), eval_gradient=True)
+        weights = as_tensor(W, torch.device("cpu"), torch.float64).numpy()
+        return np.einsum("ij,ijk->k", weights, gradient)
+
+    def theta_vjp_diag(self, X: Any, w: Any) -> np.ndarray:
+        """Contract the diagonals of scikit-learn's gradient, row by row.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n, d)
+            Rows.
+        w : array-like or Tensor of shape (n,)
+            Weights.
+
+        Returns
+        -------
+        ndarray of shape (n_theta,)
+        """
+        rows = to_numpy(self._rows(X, None)[0])
+        weights = as_tensor(w, torch.device("cpu"), torch.float64).numpy()
+        total = np.zeros(self.n_dims)
+        for weight, row in zip(weights, rows, strict=True):
+            total += weight * self.kernel(row[None], eval_gradient=True)[1][0, 0]
+        return total
 
 
 def as_kernel(kernel: Any) -> Kernel:

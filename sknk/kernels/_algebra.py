@@ -202,6 +202,40 @@ class Scale(Composite):
         super()._check_parameters(n_features)
         _check_not_negative("scale", self.scale)
 
+    def joint(self, X: Any, Y: Any = None) -> tuple[Any, Any]:
+        """Return the scaled kernels of the network whose output weights have that variance.
+
+        Parameters
+        ----------
+        X, Y : array-like of shape (n, d) and (m, d)
+            Rows; Y None means X.
+
+        Returns
+        -------
+        nngp, ntk : ndarray or Tensor of shape (n, m)
+        """
+        nngp, ntk = self.kernel.joint(X, Y)
+        return self.scale * nngp, self.scale * ntk
+
+    def joint_diag(self, X: Any) -> tuple[Any, Any]:
+        """Return the diagonals of :meth:`joint`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows.
+
+        Returns
+        -------
+        nngp, ntk : ndarray or Tensor of shape (n,)
+        """
+        nngp, ntk = self.kernel.joint_diag(X)
+        return self.scale * nngp, self.scale * ntk
+
+    def nngp(self) -> "Scale":
+        """Return the scaled NNGP kernel of the network."""
+        return Scale(self.kernel.nngp(), self.scale, self.scale_bounds)
+
     def _tile(self, rx: Any, ry: Any, values: Values) -> Tensor:
         (K,) = self._tiles_of(rx, ry, values)
         return K * values["scale"].to(K.dtype)

@@ -1,7 +1,6 @@
 """Kernel: rows -> Gram matrix, for scikit-learn's tools and for torch."""
 
 import inspect
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -13,12 +12,11 @@ from sklearn.base import clone
 from sklearn.gaussian_process import kernels as sk
 from sklearn.model_selection import ParameterGrid
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from sknk._array import as_tensor, compute_device, compute_dtype, row_dtype, to_numpy
 from sknk._validation import check_memory, memory_budget
 from sknk.kernels import _tiles
-from sknk.kernels._gradient import Gram, KernelGradient
+from sknk.kernels._gradient import Gradients, Gram, KernelGradient
 
 __all__ = ["Candidate", "Kernel", "KernelGradient"]
 
@@ -27,7 +25,7 @@ Values = Mapping[str, Tensor]
 _INSTEAD = "Use `kernel.matmul`, fewer rows, or dtype 'float32'."
 
 
-class Kernel(sk.Kernel):
+class Kernel(Gradients, sk.Kernel):
     """Base of every kernel: three torch methods in, scikit-learn's kernel API out.
 
     Subclasses give ``_prepare(x, values)`` (rows -> row state), ``_tile(rx, ry, values)`` (two row
@@ -137,47 +135,6 @@ class Kernel(sk.Kernel):
             _tiles.matmul(out, lambda rx, ry: self._tile(rx, ry, values), columns, bx, by)
         return self._like(out[:, 0] if v.ndim == 1 else out, X)
 
-    def vjp(self, X: Any, Y: Any, W: Any) -> KernelGradient:
-        """Return the gradient of sum(W * K(X, Y)) tile by tile: no (n, m, n_theta) array.
-
-        At coincident rows K has a cusp; its gradient there is 0 by convention.
-
-        Parameters
-        ----------
-        X, Y : array-like or Tensor of shape (n, d) and (m, d)
-            Rows; Y None means X, and then W weighs a symmetric matrix.
-        W : array-like or Tensor of shape (n, m)
-            Weights; need not be symmetric.
-
-        Returns
-        -------
-        KernelGradient
-
-        Raises
-        ------
-        ValueError
-            If W does not have the shape of K.
-        """
-        x, y = self._rows(X, Y)
-        shape = (len(x), len(x if y is None else y))
-        w = as_tensor(W, x.device, self._dtype())
-        if tuple(w.shape) != shape:
-            raise ValueError(f"`W` has shape {tuple(w.shape)}; expected {shape}, that of K.")
-
-        def tile(xi: Tensor, yj: Tensor, values: Values) -> Tensor:
-            rx = self._prepare(xi, values)
-            return self._tile(rx, rx if yj is xi else self._prepare(yj, values), values)
-
-        values = self._values(x.device)
-        found = _tiles.vjp(tile, x, y, w, values)
-        theta = [
-            (found.values[name] * values[name]).reshape(-1)  # d/d log v = v d/dv
-            for name in self._free_names()
-        ]
-        grad_theta = to_numpy(torch.cat(theta)) if theta else np.empty(0)
-        grad_y = None if found.Y is None else self._like(found.Y, X)
-        return KernelGradient(grad_theta, self._like(found.X, X), grad_y)
-
     def gram_path(self, X: Any, Y: Any = None, **grid: Any) -> Iterator[tuple[dict[str, Any], Any]]:
         """Yield (parameters, K) at every point of a parameter grid; depths share one recursion.
 
@@ -224,9 +181,39 @@ class Kernel(sk.Kernel):
         TypeError
             This kernel is not a tangent kernel.
         """
-        raise TypeError(
-            f"{type(self).__name__} is no tangent kernel of a network, so it has no joint NNGP and "
-            "NTK; use NTK."
+        raise TypeError(self._no_network("joint NNGP and NTK"))
+
+    def joint_diag(self, X: Any) -> tuple[Any, Any]:
+        """Return the diagonals of :meth:`joint`.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n, d)
+            Rows.
+
+        Raises
+        ------
+        TypeError
+            This kernel is not a tangent kernel.
+        """
+        raise TypeError(self._no_network("joint NNGP and NTK"))
+
+    def nngp(self) -> "Kernel":
+        """Return the covariance kernel of the same network before training.
+
+        It has the hyperparameters, free and fixed, of this one.
+
+        Raises
+        ------
+        TypeError
+            This kernel is not one of a network.
+        """
+        raise TypeError(self._no_network("NNGP"))
+
+    def _no_network(self, wanted: str) -> str:
+        return (
+            f"{self!r} is no tangent kernel of a network, so it has no {wanted}. It serves "
+            "posterior='ntkgp', the ordinary Gaussian process; use NTK for 'nngp' and 'ensemble'."
         )
 
     def is_stationary(self) -> bool:
@@ -342,42 +329,6 @@ class Kernel(sk.Kernel):
             outs = [x.new_empty((n, m), dtype=self._dtype()) for _ in range(n_outputs)]
             _tiles.fill(outs, lambda rx, ry: tile(rx, ry, values), bx, by)
         return [self._like(out, X) for out in outs]
-
-    def _gram_and_gradient(self, X: Any, Y: Any) -> tuple[Any, np.ndarray]:
-        if not (Y is None or Y is X):
-            raise ValueError("Gradient can only be evaluated when Y is None; use `kernel.vjp`.")
-        x, _ = self._rows(X, None)
-        n, p = len(x), self.n_dims
-        check_memory(
-            (1 + p) * self._gram_bytes(n, n),
-            x.device,
-            what=f"A Gram matrix of n={n} rows and its gradient in {p} hyperparameters",
-            instead="Use `kernel.vjp`, which forms neither.",
-        )
-        gradient = torch.empty((n, n, p), device=x.device, dtype=self._dtype())
-        column = 0
-        for name in self._free_names():
-            for element in range(self._values(x.device)[name].numel()):
-                self._fill_tangent(gradient[:, :, column], x, name, element)
-                column += 1
-        return self(X), to_numpy(gradient)
-
-    def _fill_tangent(self, out: Tensor, x: Tensor, name: str, element: int) -> None:
-        """Write dK / d log(value) of one hyperparameter element by forward differentiation."""
-        plain = self._values(x.device)
-        direction = torch.zeros_like(plain[name]).reshape(-1)
-        direction[element] = plain[name].reshape(-1)[element]
-        with torch.enable_grad(), forward_ad.dual_level():
-            with warnings.catch_warnings():  # torch imports its own deprecated torch.jit here
-                warnings.simplefilter("ignore", DeprecationWarning)
-                dual = forward_ad.make_dual(plain[name], direction.reshape(plain[name].shape))
-            values = {**plain, name: dual}
-
-            def tangent(rx: Any, ry: Any) -> list[Tensor]:
-                K, dK = forward_ad.unpack_dual(self._tile(rx, ry, values))
-                return [torch.zeros_like(K) if dK is None else dK]
-
-            _tiles.fill([out], tangent, self._blocks(x, values))
 
 
 def _row_tensor(X: Any, name: str, device: torch.device) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sknk.kernels._adjoint import Tilted, reverse_mode
 from sknk.kernels._state import Features, KernelState, reusable, safe_sqrt
 
 __all__ = ["Dense"]
@@ -114,6 +115,8 @@ def _tilted(pairs: Tensor, x: Features, y: Features, sign: float) -> Tensor:
     assert x.tilt is not None
     assert y.tilt is not None
     (cos_x, e_x, f_x), (cos_y, e_y, f_y) = x.tilt, y.tilt
+    if len(cos_y) == 1 and reverse_mode(pairs, *x.tilt, *y.tilt):
+        return Tilted.apply(pairs, *x.tilt, *y.tilt, sign)
     pairs = torch.mul(pairs, cos_x, out=reusable(pairs))
     pairs = torch.mul(pairs, cos_y, out=reusable(pairs))
     half = f_x * e_y  # (n, m)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sknk.kernels._activation import Activation
-from sknk.kernels._state import Features, KernelState, reusable
+from sknk.kernels._adjoint import Rectified, reverse_mode
+from sknk.kernels._state import Features, KernelState, half_angle, reusable
 
 __all__ = ["ABReLU", "Abs", "LeakyReLU", "ReLU", "Rectifier"]
 
@@ -43,13 +44,14 @@ class Rectifier(Activation):
             )
 
     @property
-    def _constants(self) -> tuple[float, float]:
+    def moments(self) -> tuple[float, float]:
+        """The constants (A, F)."""
         a, b = self.slopes
-        return (a * a + b * b) / 2.0, (a - b) ** 2 / (2.0 * math.pi)  # A, F
+        return (a * a + b * b) / 2.0, (a - b) ** 2 / (2.0 * math.pi)
 
     def rows(self, features: Features) -> Features:
         """Return A times the variance of every row."""
-        return Features.of(self._constants[0] * features.var)
+        return Features.of(self.moments[0] * features.var)
 
     def propagate(self, state: KernelState, x: Features, y: Features) -> KernelState:
         r"""Propagate angles: sin2 <- sin2 - F/(2A) (sin theta - theta cos theta).
@@ -66,30 +68,48 @@ class Rectifier(Activation):
         KernelState
         """
         state = state.angular()
-        A, F = self._constants
-        sine, cosine, half = state.halves()  # (n, m), of theta / 2
-        ntk = state.ntk
+        assert state.sin2 is not None
+        if reverse_mode(state.sin2, state.ntk):
+            sin2, ntk = Rectified.apply(self, state.sin2, state.cos2, state.ntk)
+        else:
+            sin2, ntk, _ = self.advance(state.sin2, state.cos2, state.ntk)
+        return replace(state, x=x, y=y, sin2=sin2, cos2=None, ntk=ntk)
+
+    def advance(
+        self, sin2: Tensor, cos2: Tensor | None, ntk: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Take the step on pairs, which it may overwrite.
+
+        Parameters
+        ----------
+        sin2, cos2, ntk : Tensor of shape (n, m)
+            As in :class:`KernelState`.
+
+        Returns
+        -------
+        sin2, ntk : Tensor of shape (n, m)
+            After the step.
+        half : Tensor of shape (n, m)
+            Half the angle before it.
+        """
+        A, F = self.moments
+        sine, cosine, half = half_angle(sin2, cos2)  # (n, m), of theta / 2
         if ntk is not None:
             dot = torch.add(half.new_full((), A), half, alpha=-2.0 * F)
             ntk = torch.mul(ntk, dot, out=reusable(ntk))
-        sin2, cos_theta, half = self._fold(state, sine, cosine, half)
+        folded, cos_theta, acute = self._fold(sin2, cos2, sine, cosine, half)
         # sin theta - theta cos theta = 2 (sin cos - half cos theta) cancels to theta^3/3, with an
         # error of eps theta: in sin2, of size theta^2/4, an error of eps in the angle itself.
         deficit = torch.mul(sine, cosine, out=reusable(sine))
-        deficit = torch.addcmul(deficit, half, cos_theta, value=-1.0, out=reusable(deficit))
-        sin2 = torch.add(sin2, deficit, alpha=-F / A, out=reusable(sin2))
-        return replace(state, x=x, y=y, sin2=sin2, cos2=None, ntk=ntk)
+        deficit = torch.addcmul(deficit, acute, cos_theta, value=-1.0, out=reusable(deficit))
+        after = torch.add(folded, deficit, alpha=-F / A, out=reusable(folded))
+        return after, ntk, half
 
     def _fold(
-        self,
-        state: KernelState,
-        sine: Tensor,
-        cosine: Tensor,
-        half: Tensor,
+        self, sin2: Tensor, cos2: Tensor | None, sine: Tensor, cosine: Tensor, half: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return sin^2(theta/2), cos theta and theta/2 as they enter the covariance."""
-        assert state.sin2 is not None
-        return state.sin2, torch.add(half.new_ones(()), state.sin2, alpha=-2.0), half
+        return sin2, torch.add(half.new_ones(()), sin2, alpha=-2.0), half
 
 
 @dataclass(frozen=True)
@@ -175,10 +195,8 @@ class Abs(Rectifier):
         return -1.0, 1.0
 
     def _fold(
-        self, state: KernelState, sine: Tensor, cosine: Tensor, half: Tensor
+        self, sin2: Tensor, cos2: Tensor | None, sine: Tensor, cosine: Tensor, half: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Reflect obtuse angles: antipodal rows must not cancel to coincidence."""
-        assert state.sin2 is not None
-        cos2 = 1.0 - state.sin2 if state.cos2 is None else state.cos2
-        sin2 = torch.minimum(state.sin2, cos2)
+        sin2 = torch.minimum(sin2, 1.0 - sin2 if cos2 is None else cos2)
         return sin2, 1.0 - 2.0 * sin2, torch.minimum(sine, cosine).asin()

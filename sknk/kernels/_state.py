@@ -13,11 +13,14 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from sknk.kernels._adjoint import Cosine, reverse_mode
+
 __all__ = [
     "Directions",
     "Features",
     "KernelState",
     "coincident_state",
+    "half_angle",
     "half_angles",
     "reusable",
     "safe_sqrt",
@@ -112,6 +115,8 @@ class KernelState:
         if self.cov is not None:
             return self.cov
         assert self.sin2 is not None
+        if len(self.y.norm) == 1 and reverse_mode(self.sin2, self.x.norm, self.y.norm):
+            return Cosine.apply(self.sin2, self.x.norm, self.y.norm)
         cosine = torch.add(self.sin2.new_ones(()), self.sin2, alpha=-2)
         scaled = torch.mul(cosine, self.x.norm, out=reusable(cosine))
         return torch.mul(scaled, self.y.norm, out=reusable(scaled))
@@ -135,14 +140,24 @@ class KernelState:
         cosine = self.cov / torch.where(norms > 0, norms, 1.0)
         return replace(self, sin2=((1.0 - cosine) / 2.0).clamp(0.0, 1.0), cov=None)
 
-    def halves(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Sine, cosine and size of half the angle between rows; gradients at its ends are 0."""
-        assert self.sin2 is not None
-        info = torch.finfo(self.sin2.dtype)
-        u = self.sin2.clamp(info.tiny, 1.0 - info.eps if self.cos2 is None else None)
-        v = 1.0 - u if self.cos2 is None else self.cos2.clamp(min=info.tiny)
-        sine, cosine = torch.sqrt(u, out=reusable(u)), torch.sqrt(v, out=reusable(v))
-        return sine, cosine, sine.asin() if self.cos2 is None else torch.atan2(sine, cosine)
+
+def half_angle(sin2: Tensor, cos2: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return sine, cosine and size of half the angle between rows; derivatives at its ends are 0.
+
+    Parameters
+    ----------
+    sin2, cos2 : Tensor of shape (n, m)
+        As in :class:`KernelState`.
+
+    Returns
+    -------
+    sine, cosine, half : Tensor of shape (n, m)
+    """
+    info = torch.finfo(sin2.dtype)
+    u = sin2.clamp(info.tiny, 1.0 - info.eps if cos2 is None else None)
+    v = 1.0 - u if cos2 is None else cos2.clamp(min=info.tiny)
+    sine, cosine = torch.sqrt(u, out=reusable(u)), torch.sqrt(v, out=reusable(v))
+    return sine, cosine, sine.asin() if cos2 is None else torch.atan2(sine, cosine)
 
 
 class Directions(NamedTuple):

@@ -6,7 +6,7 @@ symmetric calls. Results do not depend on the tile size.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -109,7 +109,8 @@ def matmul(
 
 
 def vjp(
-    tile: Callable[[Tensor, Tensor, Values], Tensor],
+    prepare: Callable[[Tensor, Values], Any],
+    tile: Callable[[Any, Any, Values], Tensor],
     x: Tensor,
     y: Tensor | None,
     W: Tensor,
@@ -117,40 +118,86 @@ def vjp(
 ) -> Gradients:
     """Differentiate sum(W * K) tile by tile: O(n m) time, one tile of memory.
 
+    Rows are prepared once per block. Tiles accumulate gradients of what was prepared, and one pass
+    back through the preparation ends the call.
+
     Parameters
     ----------
+    prepare : callable
+        Rows and values -> row state, differentiable.
     tile : callable
-        Rows, rows and values -> differentiable tile.
+        Two row states and values -> (n, m), differentiable.
     x, y : Tensor of shape (n, d) and (m, d)
-        Rows; y None for a symmetric call.
+        Rows, differentiated where they require gradients; y None for a symmetric call.
     W : Tensor of shape (n, m)
         Cotangent; need not be symmetric.
     values : mapping of str to Tensor
-        Differentiated with respect to each.
+        Differentiated where they require gradients.
 
     Returns
     -------
     Gradients
     """
     keep_heap(x.device)
-    leaves = {name: value.detach().requires_grad_() for name, value in values.items()}
-    grad_values = {name: torch.zeros_like(value) for name, value in values.items()}
-    grad_x = torch.zeros_like(x)
-    grad_y = grad_x if y is None else torch.zeros_like(y)
+    leaves = {name: _leaf(value) for name, value in values.items()}
     size = tile_rows(x.device, W.dtype)
-    bx = [(s, x[s].detach().requires_grad_()) for s in spans(len(x), size)]
-    by = None if y is None else [(s, y[s].detach().requires_grad_()) for s in spans(len(y), size)]
-    for i, xi, j, yj, mirrored in _pairs(bx, by):
-        weight = W[i, j] + W[j, i].T if mirrored else W[i, j]
-        inputs = [*leaves.values(), xi, *([] if yj is xi else [yj])]
-        with torch.enable_grad():
-            total = (weight * tile(xi, yj, leaves)).sum()
-        if not total.requires_grad:
-            continue
-        grads = torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True)
-        for name, grad in zip(leaves, grads, strict=False):
-            grad_values[name] += grad
-        grad_x[i] += grads[len(leaves)]
-        if yj is not xi:
-            grad_y[j] += grads[-1]
-    return Gradients(grad_values, grad_x, None if y is None else grad_y)
+    with torch.enable_grad():
+        bx = [(s, _Prepared(_leaf(x, s), prepare, leaves)) for s in spans(len(x), size)]
+        by = None
+        if y is not None:
+            by = [(s, _Prepared(_leaf(y, s), prepare, leaves)) for s in spans(len(y), size)]
+        for i, rx, j, ry, mirrored in _pairs(bx, by):
+            K = tile(rx.state, ry.state, leaves)
+            if K.requires_grad:
+                K.backward(W[i, j] + W[j, i].T if mirrored else W[i, j])
+    for _, block in [*bx, *(by or [])]:
+        block.backward()
+    return Gradients(
+        {name: _gradient(leaf) for name, leaf in leaves.items()},
+        torch.cat([_gradient(block.x) for _, block in bx]) if bx else torch.zeros_like(x),
+        None if y is None else torch.cat([_gradient(block.x) for _, block in by or []]),
+    )
+
+
+def _leaf(x: Tensor, rows: slice = slice(None)) -> Tensor:
+    """Cut a tensor, or a block of its rows, off the graph it may belong to."""
+    return (x[rows] if x.ndim else x).detach().requires_grad_(x.requires_grad)
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+
+class _Prepared:
+    """A block of rows and its state, every tensor of which collects its own gradient."""
+
+    def __init__(self, x: Tensor, prepare: Callable[..., Any], values: Values) -> None:
+        self.x = x
+        self._links: dict[int, tuple[Tensor, Tensor]] = {}  # of what was prepared, and its copy
+        self.state = self._copy(prepare(x, values))
+
+    def _copy(self, state: Any) -> Any:
+        """Rebuild a state of tuples, lists and dataclasses with leaves for tensors."""
+        if isinstance(state, Tensor):
+            if not state.requires_grad:
+                return state
+            return self._links.setdefault(id(state), (state, _leaf(state)))[1]
+        if isinstance(state, tuple) and hasattr(state, "_fields"):
+            return type(state)(*map(self._copy, state))
+        if isinstance(state, tuple | list):
+            return type(state)(map(self._copy, state))
+        if is_dataclass(state) and not isinstance(state, type):
+            return replace(
+                state, **{f.name: self._copy(getattr(state, f.name)) for f in fields(state)}
+            )
+        return state
+
+    def backward(self) -> None:
+        """Pass what the tiles collected on to rows and values."""
+        links = [(made, leaf.grad) for made, leaf in self._links.values() if leaf.grad is not None]
+        through = [(made, grad) for made, grad in links if made.grad_fn is not None]
+        if through:
+            torch.autograd.backward([made for made, _ in through], [grad for _, grad in through])
+        for made, grad in links:
+            if made.grad_fn is None:  # the rows themselves, prepared by doing nothing
+                made.grad = grad if made.grad is None else made.grad + grad

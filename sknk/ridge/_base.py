@@ -1,54 +1,35 @@
 """What the ridge estimators share: validation, prediction, intervals, pickling."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, clone
-from sklearn.gaussian_process.kernels import Kernel as SklearnKernel
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sknk._array import as_tensor, compute_device, compute_dtype, config_of, to_numpy
-from sknk._validation import check_weights, validate_data, warn_unscaled
-from sknk.kernels._adapt import Foreign, as_kernel
+from sknk._array import as_tensor, compute_device, compute_dtype, to_numpy
+from sknk._estimator import PLACE_CONSTRAINTS, KernelEstimator, public_kernel
+from sknk._training import TrainingSet, merge_rows
+from sknk._validation import check_weights, warn_unscaled
+from sknk.kernels._adapt import as_kernel
 from sknk.kernels._base import Kernel
 from sknk.ridge._intervals import JackknifePlus
-from sknk.ridge._training import TrainingSet, merge_rows
 from sknk.solvers import Cholesky, Factorization
 
-__all__ = ["COMMON_CONSTRAINTS", "BaseRidge", "IntervalMixin", "unchanged_on_error"]
+__all__ = ["COMMON_CONSTRAINTS", "BaseRidge", "IntervalMixin"]
 
 COMMON_CONSTRAINTS: dict[str, list[Any]] = {
     "fit_intercept": ["boolean"],
-    "device": [None, str],
-    "dtype": [None, str],
+    **PLACE_CONSTRAINTS,
 }
 
 
-@contextmanager
-def unchanged_on_error(estimator: BaseEstimator) -> Iterator[None]:
-    """Restore an estimator's attributes if its fit fails."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
-
-
-class BaseRidge(BaseEstimator):
+class BaseRidge(KernelEstimator):
     """Kernel ridge on merged rows; subclasses choose kernel and ridge and name the targets."""
 
-    kernel: Any
     fit_intercept: bool
-    device: str | None
-    dtype: str | None
 
     kernel_: Any
     X_fit_: np.ndarray | None
@@ -65,30 +46,9 @@ class BaseRidge(BaseEstimator):
     def _ridge(self) -> float:
         """Return the ridge the fitted model uses."""
 
-    def _context(self, X: Any) -> Any:
-        """Apply `device` and `dtype`; without a device follow a tensor."""
-        follow = X.device.type if isinstance(X, Tensor) and X.device.type != "cpu" else None
-        return config_of(self.device or follow, self.dtype)
-
     def _checked_kernel(self) -> Kernel | None:
         """Return a copy of the kernel, None for precomputed Gram matrices."""
-        if self._precomputed:
-            return None
-        kernel = as_kernel(self.kernel)
-        return Foreign(clone(kernel.kernel)) if isinstance(kernel, Foreign) else clone(kernel)
-
-    def _checked_rows(self, X: Any, y: Any = "no_validation") -> Any:
-        """Validate rows (and targets, in fit) as float64 NumPy arrays."""
-        X = to_numpy(X) if isinstance(X, Tensor) else X
-        if isinstance(y, str):
-            return validate_data(self, X, reset=False, dtype=np.float64)
-        y = to_numpy(y) if isinstance(y, Tensor) else y
-        return validate_data(
-            self, X, y, dtype=np.float64, multi_output=True, y_numeric=self._numeric()
-        )
-
-    def _numeric(self) -> bool:
-        return True
+        return None if self._precomputed else super()._checked_kernel()
 
     def _training_set(self, X: np.ndarray, Y: np.ndarray, sample_weight: Any) -> TrainingSet:
         weights = check_weights(sample_weight, X)
@@ -112,7 +72,7 @@ class BaseRidge(BaseEstimator):
         self.dual_coef_ = dual[:, 0] if squeeze else dual
         self.intercept_ = float(bias[0]) if squeeze else bias
         self.X_fit_ = None if training.precomputed else training.rows
-        self.kernel_ = "precomputed" if kernel is None else _public(kernel)
+        self.kernel_ = "precomputed" if kernel is None else public_kernel(kernel)
         self._training = training
         self._factor = None
 
@@ -233,7 +193,3 @@ class IntervalMixin:
                 K, alpha
             )
         return found[..., 0] if self.dual_coef_.ndim == 1 else found
-
-
-def _public(kernel: Kernel) -> SklearnKernel:
-    return kernel.kernel if isinstance(kernel, Foreign) else kernel

@@ -9,9 +9,9 @@ from sklearn.utils import Tags, column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from sknk._training import TrainingSet
 from sknk._validation import check_weights
 from sknk.ridge._calibration import fit_temperature, probabilities
-from sknk.ridge._training import TrainingSet
 
 __all__ = ["LabelCoder", "RidgeClassifierMixin"]
 

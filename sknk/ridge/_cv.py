@@ -7,8 +7,9 @@ import torch
 from sklearn.base import RegressorMixin
 from sklearn.metrics import get_scorer
 
+from sknk._estimator import unchanged_on_error
 from sknk._validation import StrOptions, check_weights, fit_context
-from sknk.ridge._base import IntervalMixin, unchanged_on_error
+from sknk.ridge._base import IntervalMixin
 from sknk.ridge._classes import LabelCoder, RidgeClassifierMixin
 from sknk.ridge._search import RidgeSearch
 from sknk.ridge._selection import Criterion

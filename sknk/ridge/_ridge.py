@@ -10,10 +10,11 @@ from sklearn.gaussian_process.kernels import Kernel as SklearnKernel
 from torch import Tensor
 
 from sknk._array import as_tensor, to_numpy
+from sknk._estimator import unchanged_on_error
+from sknk._training import TrainingSet
 from sknk._validation import Interval, StrOptions, fit_context
-from sknk.ridge._base import COMMON_CONSTRAINTS, BaseRidge, IntervalMixin, unchanged_on_error
+from sknk.ridge._base import COMMON_CONSTRAINTS, BaseRidge, IntervalMixin
 from sknk.ridge._classes import LabelCoder, RidgeClassifierMixin
-from sknk.ridge._training import TrainingSet
 from sknk.solvers import Factorization, Solver, leave_one_out, resolve_solver
 
 __all__ = ["NTKRidge", "NTKRidgeClassifier"]

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from sknk._array import to_numpy
 from sknk._progress import progress
+from sknk._training import TrainingSet
 from sknk._validation import StrOptions
 from sknk.kernels import NTK
 from sknk.kernels._base import Kernel
 from sknk.ridge._base import COMMON_CONSTRAINTS, BaseRidge
 from sknk.ridge._selection import Criterion, cv_results, fold_scores, loo_scores
-from sknk.ridge._training import TrainingSet
 from sknk.solvers import RidgePath
 
 __all__ = ["RidgeSearch", "default_alphas", "default_param_grid"]

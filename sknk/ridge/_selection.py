@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from torch import Tensor
 
 from sknk._array import to_numpy
+from sknk._training import TrainingSet
 from sknk.ridge._classes import LabelCoder
-from sknk.ridge._training import TrainingSet
 from sknk.solvers import RidgePath
 
 __all__ = ["Criterion", "cv_results", "fold_scores", "loo_scores"]

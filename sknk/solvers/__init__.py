@@ -5,7 +5,10 @@ from sknk.solvers._base import Factorization, Solver
 from sknk.solvers._cholesky import Cholesky, CholeskyFactorization
 from sknk.solvers._eigh import Eigh, EighFactorization
 from sknk.solvers._gram import DenseGram, GramOperator, KernelGram, MappedGram, as_operator
+from sknk.solvers._laplace import LaplaceMode, softmax_mode
 from sknk.solvers._path import RidgePath, leave_one_out
+from sknk.solvers._pivoting import pivoted_cholesky
+from sknk.solvers._sparse import InducingPosterior, inducing_bound, inducing_posterior
 
 __all__ = [
     "Cholesky",
@@ -15,11 +18,17 @@ __all__ = [
     "EighFactorization",
     "Factorization",
     "GramOperator",
+    "InducingPosterior",
     "KernelGram",
+    "LaplaceMode",
     "MappedGram",
     "RidgePath",
     "Solver",
     "as_operator",
+    "inducing_bound",
+    "inducing_posterior",
     "leave_one_out",
+    "pivoted_cholesky",
     "resolve_solver",
+    "softmax_mode",
 ]

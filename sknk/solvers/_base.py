@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "inv_diag": ("Cholesky", "Eigh"),
     "inv_tiles": ("Cholesky", "Eigh"),
     "apply": ("Eigh",),
+    "filter": ("Eigh",),
     "reshift": ("Cholesky", "Eigh"),
     "append": ("Cholesky",),
     "remove": ("Cholesky",),
@@ -147,6 +148,26 @@ class Factorization(ABC):
         Tensor of the shape of B, or (n, n)
         """
         return self._lacks("apply")
+
+    def filter(self, h: Callable[[Tensor], Tensor], B: Tensor) -> Tensor:
+        """Return D^-1/2 V h(lambda + s) V' D^-1/2 B, with h in place of the inverse.
+
+        Here K + shift = D^1/2 V diag(lambda + s) V' D^1/2: D = I for a number as shift, its
+        direction s D for a vector. So h(x) = 1/x is :meth:`solve`, D = I is :meth:`apply`, and
+        h(x) = (1 - exp(-x t)) / x gives the dual coefficients of gradient flow at time t.
+
+        Parameters
+        ----------
+        h : callable
+            Elementwise function of lambda + s, (n,) -> (n,).
+        B : Tensor of shape (n, t) or (n,)
+            Right-hand sides.
+
+        Returns
+        -------
+        Tensor of the shape of B
+        """
+        return self._lacks("filter")
 
     def reshift(self, shift: Any) -> Self:
         """Return a new factorization of the same K with another shift.

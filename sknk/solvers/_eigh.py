@@ -97,9 +97,7 @@ class EighFactorization(Factorization):
 
     def solve(self, B: Tensor) -> Tensor:
         """Return D^-1/2 V (lambda + s)^-1 V' D^-1/2 B; O(n^2 t)."""
-        columns, shape = self._columns(B)
-        coordinates = (self._V.mT @ self._whiten(columns)) / self._lambda[:, None]
-        return self._whiten(self._V @ coordinates).reshape(shape)
+        return self.filter(torch.reciprocal, B)
 
     def half_solve(self, B: Tensor) -> Tensor:
         """Return (lambda + s)^-1/2 V' D^-1/2 B: eigenvector coordinates, not those of a Cholesky.
@@ -161,6 +159,20 @@ class EighFactorization(Factorization):
             return (self._V * values) @ self._V.mT
         columns, shape = self._columns(B)
         return (self._V @ (values[:, None] * (self._V.mT @ columns))).reshape(shape)
+
+    def filter(self, h: Callable[[Tensor], Tensor], B: Tensor) -> Tensor:
+        """Return D^-1/2 V h(lambda + s) V' D^-1/2 B; O(n^2 t).
+
+        A vector `shift` is factorized as D with s = 1. For D = 1 / w and s = rho, factorize
+        1 / w and then ``reshift(rho / w)``.
+
+        Returns
+        -------
+        Tensor of the shape of B
+        """
+        columns, shape = self._columns(B)
+        coordinates = h(self._lambda)[:, None] * (self._V.mT @ self._whiten(columns))
+        return self._whiten(self._V @ coordinates).reshape(shape)
 
     def reshift(self, shift: Any) -> Self:
         """Return the factorization for another multiple of the same vector; O(n), shares memory.

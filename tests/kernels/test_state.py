@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sknk.kernels._state import Features, coincident_state, reusable, safe_sqrt
+from sknk.kernels._state import Features, coincident_state, half_angle, reusable, safe_sqrt
 from tests.cases import degenerate_rows, rows
 from tests.kernels.probes import column, one, state_of_rows, state_of_variances
 
@@ -36,7 +36,7 @@ def test_state_of_rows_resolves_small_and_nearly_straight_angles(angle, dtype):
     np.testing.assert_allclose(near.sin2.item(), math.sin(angle / 2) ** 2, rtol=rtol)
     cos2 = 1.0 - far.sin2 if far.cos2 is None else far.cos2  # carried where angles are obtuse
     np.testing.assert_allclose(cos2.item(), math.sin(angle / 2) ** 2, rtol=rtol)
-    np.testing.assert_allclose((2 * near.halves()[2]).item(), angle, rtol=rtol)
+    np.testing.assert_allclose((2 * half_angle(near.sin2, near.cos2)[2]).item(), angle, rtol=rtol)
 
 
 def test_state_of_copies_has_angle_zero():
@@ -44,7 +44,7 @@ def test_state_of_copies_has_angle_zero():
     found = state_of_rows(x, x)
     assert found.sin2.diagonal().max() == 0.0
     # The smallest positive number keeps the square root differentiable.
-    assert (2 * found.halves()[2]).diagonal().max() < 1e-150
+    assert (2 * half_angle(found.sin2, found.cos2)[2]).diagonal().max() < 1e-150
 
 
 def test_state_of_zero_rows_has_zero_covariance():
@@ -56,7 +56,9 @@ def test_state_of_zero_rows_has_zero_covariance():
 def test_state_of_rows_differentiates_at_degenerate_rows():
     x = torch.from_numpy(degenerate_rows()).requires_grad_()
     state = state_of_rows(x, x)
-    (gradient,) = torch.autograd.grad((2 * state.halves()[2]).sum() + state.nngp.sum(), x)
+    (gradient,) = torch.autograd.grad(
+        (2 * half_angle(state.sin2, state.cos2)[2]).sum() + state.nngp.sum(), x
+    )
     assert gradient.isfinite().all()
 
 
@@ -80,13 +82,13 @@ def test_covariance_and_angles_are_inverse(angle, v1, v2):
 
 def test_angular_of_zero_variances_is_finite():
     state = state_of_variances([0.0], [0.0], cov=one(0.0)).angular()
-    assert (2 * state.halves()[2]).isfinite().all()
+    assert (2 * half_angle(state.sin2, state.cos2)[2]).isfinite().all()
 
 
 def test_angular_clips_correlations_beyond_one():
     for sign, angle in ((1.0, 0.0), (-1.0, math.pi)):
         state = state_of_variances([1.0], [1.0], cov=sign * one(1.0 + 1e-15)).angular()
-        assert (2 * state.halves()[2]).item() == pytest.approx(angle, abs=1e-7)
+        assert (2 * half_angle(state.sin2, state.cos2)[2]).item() == pytest.approx(angle, abs=1e-7)
 
 
 @pytest.mark.parametrize("with_cos2", [True, False])
@@ -94,7 +96,7 @@ def test_angle_gradient_is_finite_at_its_ends(with_cos2):
     sin2 = torch.tensor([[0.0, 0.25, 1.0]], dtype=torch.float64, requires_grad=True)
     pairs = {"sin2": sin2, "cos2": 1 - sin2} if with_cos2 else {"sin2": sin2}
     state = state_of_variances([1.0], [1.0, 1.0, 1.0], **pairs)
-    (gradient,) = torch.autograd.grad((2 * state.halves()[2]).sum(), sin2)
+    (gradient,) = torch.autograd.grad((2 * half_angle(state.sin2, state.cos2)[2]).sum(), sin2)
     assert gradient.isfinite().all()
     # d theta / d sin^2(theta/2) = 2 / sin(theta), and sin(pi/3) = sqrt(3)/2.
     assert gradient[0, 1].item() == pytest.approx(4.0 / math.sqrt(3.0), rel=1e-14)

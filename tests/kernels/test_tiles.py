@@ -87,6 +87,10 @@ def test_matmul_accumulates_both_triangles(n, t, size):
         np.testing.assert_allclose(out, product(x, other) @ V, rtol=1e-12, atol=1e-13)
 
 
+def as_they_are(x, values):
+    return x
+
+
 @given(n=st.integers(1, 8), size=st.integers(1, 9), symmetric=st.booleans())
 def test_vjp_equals_autograd_of_the_whole_matrix(n, size, symmetric):
     x = torch.from_numpy(rows(n)).requires_grad_()
@@ -99,7 +103,7 @@ def test_vjp_equals_autograd_of_the_whole_matrix(n, size, symmetric):
 
     wanted = torch.autograd.grad((W * tile(x, y, {"scale": scale})).sum(), [scale, x, y])
     with _config.config_context(tile_size=size):
-        found = _tiles.vjp(tile, x.detach(), None if symmetric else y.detach(), W, {"scale": scale})
+        found = _tiles.vjp(as_they_are, tile, x, None if symmetric else y, W, {"scale": scale})
     np.testing.assert_allclose(found.values["scale"], wanted[0], rtol=1e-11)
     np.testing.assert_allclose(found.X, wanted[1], rtol=1e-10, atol=1e-12)
     assert (found.Y is None) == symmetric
@@ -108,10 +112,11 @@ def test_vjp_equals_autograd_of_the_whole_matrix(n, size, symmetric):
 
 
 def test_vjp_is_zero_for_values_that_do_not_matter():
-    x, unused = torch.from_numpy(rows(3)), torch.ones(2, dtype=torch.float64)
-    found = _tiles.vjp(lambda a, b, values: a @ b.T, x, None, torch.ones(3, 3), {"unused": unused})
+    x = torch.from_numpy(rows(3)).requires_grad_()
+    unused, W = torch.ones(2, dtype=torch.float64, requires_grad=True), torch.ones(3, 3).double()
+    found = _tiles.vjp(as_they_are, lambda a, b, values: a @ b.T, x, None, W, {"unused": unused})
     assert found.values["unused"].tolist() == [0.0, 0.0]
-    constant = _tiles.vjp(lambda a, b, values: torch.ones(3, 3), x, None, torch.ones(3, 3), {})
+    constant = _tiles.vjp(as_they_are, lambda a, b, values: W, x, None, W, {})
     assert not constant.X.any()
 
 

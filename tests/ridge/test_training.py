@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from sknk._training import merge_rows
 from sknk.kernels import NTK
-from sknk.ridge._training import merge_rows
 from tests.reference import ridge as oracle
 
 

@@ -68,6 +68,24 @@ class TrainingSet:
         assert kernel is not None
         return kernel(self.distinct)
 
+    def followed_by(self, other: "TrainingSet") -> "TrainingSet":
+        """Return both tables as one; rows of one are not merged with those of the other."""
+        n, u = len(self.rows), len(self.first)
+        weights = None
+        if self.weights is not None or other.weights is not None:
+            weights = np.concatenate(
+                [np.ones(len(s.first)) if s.weights is None else s.weights for s in (self, other)]
+            )
+        return TrainingSet(
+            np.append(self.first, other.first + n),
+            np.append(self.group, np.where(other.group < 0, -1, other.group + u)),
+            weights,
+            np.append(self.share, other.share),
+            np.vstack([self.Y, other.Y]),
+            np.vstack([self.rows, other.rows]),
+            self.precomputed,
+        )
+
     def mean(self, fit_intercept: bool) -> np.ndarray:
         """Return the weighted mean target (t,), or zeros without intercept."""
         if not fit_intercept:

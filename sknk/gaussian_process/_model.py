@@ -1,0 +1,341 @@
+"""Trained models: what a pickle keeps, and the posterior it stands for on the present device."""
+
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sknk._array import as_tensor, compute_device, compute_dtype, row_dtype, to_numpy
+from sknk._training import TrainingSet
+from sknk.gaussian_process._evidence import Observations
+from sknk.gaussian_process._hyperparameters import Hyperparameters
+from sknk.gaussian_process._posteriors import (
+    EnsemblePosterior,
+    ExactPosterior,
+    FlowPosterior,
+    Posterior,
+    SparsePosterior,
+    flow_filter,
+)
+from sknk.solvers import (
+    Cholesky,
+    Factorization,
+    InducingPosterior,
+    Solver,
+    inducing_posterior,
+)
+from sknk.solvers._sparse import clip_rounding
+
+__all__ = ["ExactModel", "LeaveOneOut", "SparseModel"]
+
+
+class LeaveOneOut(NamedTuple):
+    """Predictions of every distinct row by a model that has not seen it.
+
+    Attributes
+    ----------
+    mean : Tensor of shape (u, t)
+        Of the latent function.
+    variance : Tensor of shape (u, t)
+        Of the latent function.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+
+class _Solved(NamedTuple):
+    """An exact model on one device."""
+
+    factor: Factorization
+    dual: Tensor
+    posterior: Posterior
+    nngp: Tensor | None
+
+
+@dataclass
+class ExactModel:
+    """A Gaussian process, or the law of trained networks, on all rows.
+
+    Attributes
+    ----------
+    hyper : Hyperparameters
+    training : TrainingSet
+        Distinct rows and weights.
+    Y : ndarray of shape (u, t)
+        Targets, centred and scaled.
+    own : ndarray of shape (u,) or None
+        Noise variances given row by row.
+    solver : Solver
+    ensemble : bool
+        Whether the law is that of trained networks.
+    time : float or None
+        When gradient flow stops.
+    appended : Factorization or None
+        A factor that rows were appended to: computed anew it would differ in the last bits.
+    """
+
+    hyper: Hyperparameters
+    training: TrainingSet
+    Y: np.ndarray
+    own: np.ndarray | None
+    solver: Solver
+    ensemble: bool = False
+    time: float | None = None
+    appended: Factorization | None = None
+    _solved: tuple[Any, _Solved] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_solved": None}
+
+    @property
+    def observations(self) -> Observations:
+        """Rows and targets on the compute device."""
+        return Observations.of(self.training, self.Y, self.own)
+
+    def posterior(self) -> Posterior:
+        """Return the posterior on the present device, solved once."""
+        return self._solve().posterior
+
+    def dual(self) -> np.ndarray:
+        """Return the coefficients of the kernel without amplitude, (u, t)."""
+        return self.hyper["amplitude"] * to_numpy(self._solve().dual).astype(np.float64)
+
+    def quad(self) -> np.ndarray:
+        """Return y' C^-1 y of every output, (t,)."""
+        data = self.observations
+        return to_numpy((self._solve().dual * data.Y).sum(0)).astype(np.float64)
+
+    def _solve(self) -> _Solved:
+        place = (compute_device(), compute_dtype())
+        if self._solved is None or self._solved[0] != place:
+            with torch.no_grad():
+                self._solved = place, self._solve_anew()
+        return self._solved[1]
+
+    def _solve_anew(self) -> _Solved:
+        data = self.observations
+        K, nngp = self._grams(data.X)
+        factor = self.appended
+        if factor is None or (factor.device, factor.dtype) != (data.X.device, data.Y.dtype):
+            factor = self._factorize(K, data)
+        respond = factor.solve
+        if self.time is not None:
+            respond = partial(factor.filter, flow_filter(self.time))
+        dual = respond(data.Y)
+        common = (self.hyper.kernel, self.hyper["amplitude"], data.X, factor, dual)
+        if nngp is not None:
+            return _Solved(factor, dual, EnsemblePosterior(*common, nngp, respond), nngp)
+        if self.time is not None:
+            return _Solved(factor, dual, FlowPosterior(*common, self.time), None)
+        return _Solved(factor, dual, ExactPosterior(*common), None)
+
+    def _grams(self, X: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return a K and, for ensembles, a Sigma; K is not computed where a factor is at hand."""
+        kernel, a = self.hyper.kernel, self.hyper["amplitude"]
+        if self.ensemble:
+            nngp, ntk = kernel.joint(X)
+            return ntk.mul_(a), nngp.mul_(a)
+        return (None if self.appended is not None else kernel(X).mul_(a)), None
+
+    def _factorize(self, K: Tensor | None, data: Observations) -> Factorization:
+        noise = self.hyper["noise_variance"]
+        K = self.hyper.kernel(data.X).mul_(self.hyper["amplitude"]) if K is None else K
+        if self.time is None:
+            return self.solver.factorize(K, data.ratio * noise, overwrite=True)
+        # Flow of weighted squared errors has the eigenvectors of R^-1/2 K R^-1/2, R the ratios.
+        factor = self.solver.factorize(K, data.ratio, overwrite=True)
+        return factor.reshift(data.ratio * noise)
+
+    def append(self, added: TrainingSet, Y: np.ndarray, own: np.ndarray | None) -> Self:
+        """Return the model with rows added and the same hyperparameters; O(n^2 m)."""
+        X_old = self.observations.X
+        new = Observations.of(added, Y, own)
+        factor = None
+        if self.time is None and isinstance(self.solver, Cholesky):
+            kernel, a = self.hyper.kernel, self.hyper["amplitude"]
+            shift = new.ratio * self.hyper["noise_variance"]
+            K_cross, K_new = kernel(X_old, new.X).mul_(a), kernel(new.X).mul_(a)
+            factor = self._solve().factor.append(K_cross, K_new, shift)
+        both = None if self.own is None or own is None else np.append(self.own, own)
+        return replace(
+            self,
+            training=self.training.followed_by(added),
+            Y=np.vstack([self.Y, Y]),
+            own=both,
+            appended=factor,
+            _solved=None,
+        )
+
+    def leave_one_out(self) -> LeaveOneOut:
+        r"""Predict every distinct row from the others, in closed form.
+
+        With G = C^-1, mean_i = y_i - alpha_i/G_ii; the variance of a Gaussian process is
+        1/G_ii - noise_i, that of an ensemble (G Sigma G)_ii / G_ii^2.
+
+        Returns
+        -------
+        LeaveOneOut
+
+        Raises
+        ------
+        NotImplementedError
+            For gradient flow that stops: every row left out changes all the others' flow.
+        """
+        if self.time is not None:
+            raise NotImplementedError(
+                f"`loo_predictive` has no closed form for `training_time`={self.time:g}; use "
+                "`training_time=None`, or cross-validation."
+            )
+        data = self.observations
+        factor, dual, _, nngp = self._solve()
+        G = factor.inv_diag()
+        mean = data.Y - dual / G[:, None]
+        if nngp is None:
+            noise = data.ratio * self.hyper["noise_variance"]
+            variance = clip_rounding(1.0 / G - noise, 1.0 / G)
+        else:
+            variance = _sandwich_diagonal(factor, nngp) / G.square()
+        return LeaveOneOut(mean, variance[:, None].expand_as(mean))
+
+
+def _sandwich_diagonal(factor: Factorization, S: Tensor) -> Tensor:
+    """Return diag(G S G), G the inverse behind a factor; O(n^3) time, one n x n buffer."""
+    GS = factor.solve(S)
+    out = S.new_zeros(len(S))
+    for rows, columns, G in factor.inv_tiles():
+        out[rows] += (GS[rows, columns] * G).sum(1)
+        if rows.start != columns.start:
+            out[columns] += (GS[columns, rows] * G.mT).sum(1)
+    return out
+
+
+@dataclass
+class SparseModel:
+    """A Gaussian process known through inducing rows, all in NumPy.
+
+    Attributes
+    ----------
+    hyper : Hyperparameters
+    training : TrainingSet
+    Y : ndarray of shape (u, t)
+        Targets, centred and scaled.
+    own : ndarray of shape (u,) or None
+        Noise variances given row by row.
+    Z : ndarray of shape (k, d)
+        Inducing rows.
+    law : dict of str to ndarray
+        The fields of :class:`~sknk.solvers.InducingPosterior`.
+    """
+
+    hyper: Hyperparameters
+    training: TrainingSet
+    Y: np.ndarray
+    own: np.ndarray | None
+    Z: np.ndarray
+    law: dict[str, Any]
+    _found: tuple[Any, SparsePosterior] | None = field(default=None, repr=False)
+
+    @classmethod
+    def fit(
+        cls,
+        hyper: Hyperparameters,
+        training: TrainingSet,
+        Y: np.ndarray,
+        own: np.ndarray | None,
+        Z: np.ndarray,
+    ) -> Self:
+        """Condition on all rows; O(n k^2) time."""
+        data = Observations.of(training, Y, own)
+        kernel, a = hyper.kernel, hyper["amplitude"]
+        centres = as_tensor(Z, data.X.device, data.X.dtype)
+        noise = data.ratio * hyper["noise_variance"]
+        law = inducing_posterior(
+            kernel(centres).mul_(a), kernel(centres, data.X).mul_(a), data.Y, noise
+        )
+        return cls(hyper, training, Y, own, Z, _arrays(law))
+
+    @classmethod
+    def variational(
+        cls, hyper: Hyperparameters, training: TrainingSet, Y: np.ndarray, fit: Any
+    ) -> Self:
+        """Take over a variational posterior of whitened inducing values."""
+        Z = as_tensor(fit.Z, compute_device(), row_dtype(compute_device()))
+        K = hyper.kernel(Z).mul_(hyper["amplitude"])
+        L = to_numpy(Cholesky().factorize(K, fit.jitter, overwrite=True).L)
+        law = {"L": L, "mean": fit.mean, "root": fit.root, "jitter": fit.jitter}
+        return cls(hyper, training, Y, None, fit.Z, law)
+
+    @property
+    def observations(self) -> Observations:
+        """Rows and targets on the compute device."""
+        return Observations.of(self.training, self.Y, self.own)
+
+    def leave_one_out(self) -> LeaveOneOut:
+        """Predict every distinct row from the others; the inducing rows stay.
+
+        Returns
+        -------
+        LeaveOneOut
+
+        Raises
+        ------
+        NotImplementedError
+            For a variational posterior.
+        """
+        if self.law.get("precision") is None:
+            raise NotImplementedError(
+                "`loo_predictive` has no closed form for a variational posterior; use "
+                "evidence='exact', or cross-validation."
+            )
+        data, posterior = self.observations, self.posterior()
+        noise = data.ratio * self.hyper["noise_variance"]
+        prior = self.hyper["amplitude"] * self.hyper.kernel.diag(data.X)
+        K_zx = posterior.cross(data.X)
+        return LeaveOneOut(*posterior.law.leave_one_out(K_zx, prior, data.Y, noise))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_found": None}
+
+    def posterior(self) -> SparsePosterior:
+        """Return the posterior on the present device."""
+        place = (compute_device(), compute_dtype())
+        if self._found is None or self._found[0] != place:
+            Z = as_tensor(self.Z, place[0], row_dtype(place[0]))
+            amplitude = self.hyper["amplitude"]
+            self._found = (
+                place,
+                SparsePosterior(self.hyper.kernel, amplitude, Z, self._law(*place)),
+            )
+        return self._found[1]
+
+    def _law(self, device: torch.device, dtype: torch.dtype) -> InducingPosterior:
+        tensors: dict[str, Any] = {
+            k: as_tensor(v, device, dtype) if isinstance(v, np.ndarray) else v
+            for k, v in self.law.items()
+        }
+        return InducingPosterior(**tensors)
+
+    def append(self, added: TrainingSet, Y: np.ndarray, own: np.ndarray | None) -> Self:
+        """Return the model with rows added and the same hyperparameters; O(m k^2 + k^3)."""
+        new = Observations.of(added, Y, own)
+        posterior = self.posterior()
+        noise = new.ratio * self.hyper["noise_variance"]
+        law = posterior.law.append(posterior.cross(new.X), new.Y, noise)
+        both = None if self.own is None or own is None else np.append(self.own, own)
+        return replace(
+            self,
+            training=self.training.followed_by(added),
+            Y=np.vstack([self.Y, Y]),
+            own=both,
+            law=_arrays(law),
+            _found=None,
+        )
+
+
+def _arrays(law: InducingPosterior) -> dict[str, Any]:
+    values = ((f.name, getattr(law, f.name)) for f in fields(law))
+    return {name: to_numpy(v) if isinstance(v, Tensor) else v for name, v in values}
