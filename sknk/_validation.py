@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import _fit_context as fit_context
+from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -17,6 +18,7 @@ from sknk.exceptions import MemoryBudgetError, NumericalWarning
 __all__ = [
     "Interval",
     "StrOptions",
+    "check_class_weights",
     "check_memory",
     "check_precomputed",
     "check_weights",
@@ -112,6 +114,59 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
             "not negative. Use zero to leave a row out."
         )
     return weights
+
+
+def check_class_weights(
+    class_weight: Any, y: np.ndarray, sample_weight: Any, X: np.ndarray
+) -> np.ndarray | None:
+    """Return sample weights times class weights, None where neither is given.
+
+    Parameters
+    ----------
+    class_weight : None, "balanced" or dict
+        As in scikit-learn; "balanced" gives every class the same total weight, `sample_weight`
+        included.
+    y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        Classes.
+    sample_weight : None, float or array-like of shape (n_samples,)
+        Weights of rows.
+    X : ndarray of shape (n_samples, ...)
+        The rows.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,) or None
+
+    Raises
+    ------
+    ValueError
+        If a weight is not valid, or rows of positive weight have one class.
+    """
+    weights = check_weights(sample_weight, X)
+    if weights is not None and y.ndim == 1 and len(np.unique(y[weights > 0])) < 2:
+        raise ValueError(
+            f"`y` has one class ({y[weights > 0].tolist()[0]!r}) where `sample_weight` is "
+            "positive; a classifier needs at least two classes."
+        )
+    if class_weight is None:
+        return weights
+    if weights is not None and class_weight == "balanced":
+        return weights * _balanced(y, weights)
+    balanced = compute_sample_weight(class_weight, y)
+    return balanced if weights is None else balanced * weights
+
+
+def _balanced(y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return factors that give every class present the same total weight, (n,)."""
+    out = np.ones(len(y))
+    for column in y.reshape(len(y), -1).T:
+        _, index = np.unique(column, return_inverse=True)
+        totals = np.bincount(index, weights=weights)
+        factors = np.zeros_like(totals)
+        present = totals > 0
+        factors[present] = weights.sum() / (present.sum() * totals[present])
+        out *= factors[index]
+    return out
 
 
 def check_precomputed(K: np.ndarray) -> None:

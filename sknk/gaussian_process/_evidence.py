@@ -11,7 +11,7 @@ from sknk._training import TrainingSet
 from sknk.gaussian_process._densities import Gaussian, LogDensity, Student
 from sknk.gaussian_process._hyperparameters import Hyperparameters, Score
 from sknk.kernels._base import Kernel
-from sknk.solvers import Factorization, Solver
+from sknk.solvers import Factorization, Solver, evidence_cotangent
 
 __all__ = ["ExactEvidence", "Observations", "density_of"]
 
@@ -107,7 +107,7 @@ class ExactEvidence:
         t = data.Y.shape[1]
         gain = as_tensor(law.gain, alpha.device, alpha.dtype)
         if hyper.kernel.n_dims:
-            W = _cotangent(factor, alpha, gain)
+            W = evidence_cotangent(factor, alpha, gain)
             theta = 0.5 * a * hyper.kernel.theta_vjp(data.X, None, W)
             diagonal = W.diagonal()
         else:
@@ -145,15 +145,3 @@ class ExactEvidence:
             self._fixed = kernel(self.observations.X)
         return self._fixed.clone()
 
-
-def _cotangent(factor: Factorization, alpha: Tensor, gain: Tensor) -> Tensor:
-    """Return W = sum_t g_t alpha_t alpha_t' - t C^-1, (n, n)."""
-    t = alpha.shape[1]
-    scaled = alpha * gain
-    W = alpha.new_empty((len(alpha), len(alpha)))
-    for rows, columns, inverse in factor.inv_tiles():
-        block = torch.addmm(inverse, scaled[rows], alpha[columns].mT, beta=-t)
-        W[rows, columns] = block
-        if rows.start != columns.start:
-            W[columns, rows] = block.mT
-    return W

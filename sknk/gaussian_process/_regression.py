@@ -233,26 +233,29 @@ def _variational_model(
         )
     scalars = start.scalars
     learn = {name for name, s in scalars.items() if s.bounds and model.optimizer is not None}
-    bounds = {name: s.bounds for name, s in scalars.items() if s.bounds}
-    fit = fit_regression(
-        start.kernel,
-        training.rows[training.first],
-        Y,
-        training.weights,
-        Z=Z,
-        amplitude=start["amplitude"],
-        noise_variance=start["noise_variance"],
-        learn_amplitude="amplitude" in learn,
-        learn_noise="noise_variance" in learn,
-        learn_kernel=model.optimizer is not None,
-        learn_inducing=model.optimizer is not None,
-        **{f"{name.split('_')[0]}_bounds": pair for name, pair in bounds.items()},
-        batch_size=model.batch_size,
-        max_epochs=model.max_epochs,
-        learning_rate=model.learning_rate,
-        random_state=model.random_state,
-        verbose=model.verbose,
-    )
+    bounds: dict[str, Any] = {
+        f"{name.split('_')[0]}_bounds": s.bounds for name, s in scalars.items() if s.bounds
+    }
+    with torch.enable_grad():
+        fit = fit_regression(
+            start.kernel,
+            training.rows[training.first],
+            Y,
+            training.weights,
+            Z=Z,
+            amplitude=start["amplitude"],
+            noise_variance=start["noise_variance"],
+            learn_amplitude="amplitude" in learn,
+            learn_noise="noise_variance" in learn,
+            learn_kernel=model.optimizer is not None,
+            learn_inducing=model.optimizer is not None,
+            **bounds,
+            batch_size=model.batch_size,
+            max_epochs=model.max_epochs,
+            learning_rate=model.learning_rate,
+            random_state=model.random_state,
+            verbose=model.verbose,
+        )
     noise = start["noise_variance"] if fit.noise_variance is None else fit.noise_variance
     best = Hyperparameters(
         fit.kernel,

@@ -1,13 +1,13 @@
 """Where a search for hyperparameters starts, and in which order it spends its evaluations."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
+from torch import Tensor
 
-from sknk.gaussian_process._evidence import Observations
 from sknk.gaussian_process._hyperparameters import Hyperparameters, Score, maximize
 from sknk.kernels._base import Kernel
 
@@ -60,9 +60,20 @@ def subset_of(n: int) -> np.ndarray | None:
     return None if 2 * size > n else np.linspace(0, n - 1, size).astype(int)
 
 
+class Rows(Protocol):
+    """Training rows, some of which can be taken."""
+
+    @property
+    def X(self) -> Tensor:
+        """Rows (n, d)."""
+
+    def take(self, rows: np.ndarray) -> Any:
+        """Return some of the rows, as if they were all."""
+
+
 def search(
-    objective: Callable[[Observations], Objective],
-    observations: Observations,
+    objective: Callable[[Any], Objective],
+    observations: Rows,
     start: Hyperparameters,
     *,
     optimizer: str | Callable[..., Any],
@@ -76,8 +87,8 @@ def search(
     Parameters
     ----------
     objective : callable
-        Observations -> score of hyperparameters.
-    observations : Observations
+        Rows -> score of hyperparameters.
+    observations : Rows
     start : Hyperparameters
     optimizer : "fmin_l_bfgs_b" or callable
     max_evaluations : int

@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import Tags, column_or_1d, compute_sample_weight
+from sklearn.utils import Tags, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from sknk._training import TrainingSet
-from sknk._validation import check_weights
 from sknk.ridge._calibration import fit_temperature, probabilities
 
 __all__ = ["LabelCoder", "RidgeClassifierMixin"]
@@ -83,21 +82,6 @@ class RidgeClassifierMixin(ClassifierMixin):
     def _numeric(self) -> bool:
         return False
 
-    def _class_weights(self, y: np.ndarray, sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
-        """Return sample weights times class weights, None where neither is given."""
-        weights = check_weights(sample_weight, X)
-        if weights is not None and y.ndim == 1 and len(np.unique(y[weights > 0])) < 2:
-            raise ValueError(
-                f"`y` has one class ({y[weights > 0].tolist()[0]!r}) where `sample_weight` is "
-                "positive; a classifier needs at least two classes."
-            )
-        if self.class_weight is None:
-            return weights
-        if weights is not None and self.class_weight == "balanced":
-            return weights * _balanced(y, weights)
-        balanced = compute_sample_weight(self.class_weight, y)
-        return balanced if weights is None else balanced * weights
-
     def _calibrate(
         self: Any, coder: LabelCoder, training: TrainingSet, loo: np.ndarray, X: np.ndarray
     ) -> None:
@@ -166,16 +150,3 @@ class RidgeClassifierMixin(ClassifierMixin):
         tags.classifier_tags.multi_label = True
         tags.target_tags.multi_output = False
         return tags
-
-
-def _balanced(y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return factors that give every class present the same total weight, (n,)."""
-    out = np.ones(len(y))
-    for column in y.reshape(len(y), -1).T:
-        _, index = np.unique(column, return_inverse=True)
-        totals = np.bincount(index, weights=weights)
-        factors = np.zeros_like(totals)
-        present = totals > 0
-        factors[present] = weights.sum() / (present.sum() * totals[present])
-        out *= factors[index]
-    return out

@@ -8,7 +8,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import get_scorer
 
 from sknk._estimator import unchanged_on_error
-from sknk._validation import StrOptions, check_weights, fit_context
+from sknk._validation import StrOptions, check_class_weights, check_weights, fit_context
 from sknk.ridge._base import IntervalMixin
 from sknk.ridge._classes import LabelCoder, RidgeClassifierMixin
 from sknk.ridge._search import RidgeSearch
@@ -262,7 +262,7 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
             X, y = self._checked_rows(X, y)
             kernel = self._checked_kernel()
             coder = LabelCoder(y)
-            weights = self._class_weights(y, sample_weight, X)
+            weights = check_class_weights(self.class_weight, y, sample_weight, X)
             training = self._training_set(X, coder.Y, weights)
             scorer = None if self.scoring is None else get_scorer(self.scoring)
             criterion = Criterion(scorer, y, coder.Y, weights, coder)

@@ -12,7 +12,7 @@ from torch import Tensor
 from sknk._array import as_tensor, to_numpy
 from sknk._estimator import unchanged_on_error
 from sknk._training import TrainingSet
-from sknk._validation import Interval, StrOptions, fit_context
+from sknk._validation import Interval, StrOptions, check_class_weights, fit_context
 from sknk.ridge._base import COMMON_CONSTRAINTS, BaseRidge, IntervalMixin
 from sknk.ridge._classes import LabelCoder, RidgeClassifierMixin
 from sknk.solvers import Factorization, Solver, leave_one_out, resolve_solver
@@ -264,7 +264,7 @@ class NTKRidgeClassifier(RidgeClassifierMixin, _SingleRidge):
             X, y = self._checked_rows(X, y)
             kernel = self._checked_kernel()
             coder = LabelCoder(y)
-            weights = self._class_weights(y, sample_weight, X)
+            weights = check_class_weights(self.class_weight, y, sample_weight, X)
             training = self._training_set(X, coder.Y, weights)
             K = training.gram(kernel)
             factor, solved, intercept = self._solve(training, K)

@@ -79,6 +79,9 @@ class EighFactorization(Factorization):
         The diagonal of D; None means ones, and s is then the shift itself.
     s : float
         The multiple of D.
+    unit : float, default=1.0
+        The number that a vector shift with equal entries holds; without `scale`. It changes
+        nothing but the meaning of :meth:`filter`, which must not jump where a vector is constant.
 
     Raises
     ------
@@ -86,9 +89,11 @@ class EighFactorization(Factorization):
         If the smallest eigenvalue plus s is not positive.
     """
 
-    def __init__(self, eigenvalues: Tensor, V: Tensor, scale: Tensor | None, s: float) -> None:
+    def __init__(
+        self, eigenvalues: Tensor, V: Tensor, scale: Tensor | None, s: float, unit: float = 1.0
+    ) -> None:
         super().__init__(len(V), V.dtype, V.device)
-        self._base, self._V, self._scale = eigenvalues, V, scale
+        self._base, self._V, self._scale, self._unit = eigenvalues, V, scale, unit
         self._lambda = eigenvalues + s
         check_spectrum(self._lambda)
 
@@ -171,7 +176,8 @@ class EighFactorization(Factorization):
         Tensor of the shape of B
         """
         columns, shape = self._columns(B)
-        coordinates = h(self._lambda)[:, None] * (self._V.mT @ self._whiten(columns))
+        values = h(self._lambda / self._unit) / self._unit
+        coordinates = values[:, None] * (self._V.mT @ self._whiten(columns))
         return self._whiten(self._V @ coordinates).reshape(shape)
 
     def reshift(self, shift: Any) -> Self:
@@ -196,7 +202,7 @@ class EighFactorization(Factorization):
                 f"{float(ratio.min()):.3g} to {float(s):.3g}), and an eigendecomposition serves "
                 "only those. Use `Cholesky`, or factorize again."
             )
-        return type(self)(self._base, self._V, self._scale, float(s))
+        return type(self)(self._base, self._V, self._scale, float(s), self._unit)
 
 
 class Eigh(Solver):
@@ -240,8 +246,10 @@ class Eigh(Solver):
         """
         op = as_operator(gram)
         values = check_shift(shift, op.shape[0], op.device, op.dtype)
+        unit = 1.0
         if values.ndim == 1 and bool((values == values[0]).all()):
             values = values[0]
+            unit = float(values) if values > 0 else 1.0
         if values.ndim == 1 and not bool((values > 0).all()):
             raise ValueError(
                 f"`shift` is {float(values.min()):.3g} at row {int(values.argmin())}; an "
@@ -249,7 +257,7 @@ class Eigh(Solver):
             )
         A = op.writable(overwrite=overwrite)
         if values.ndim == 0:
-            return EighFactorization(*eigh_(A), None, float(values))
+            return EighFactorization(*eigh_(A), None, float(values), unit)
         root = values.sqrt()
         A.div_(root[:, None]).div_(root)
         return EighFactorization(*eigh_(A), values.clone(), 1.0)

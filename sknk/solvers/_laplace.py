@@ -213,6 +213,7 @@ def softmax_mode(
     ConvergenceWarning
         If `max_iter` is reached, or rounding leaves r above eps^1/2 w or psi uncertain by more.
     """
+    K = K.detach()
     Y, w, a, factors = _check(K, Y, weights, start)
     state = _State(Y, w, torch.zeros_like(Y), torch.zeros_like(Y))
     if a is not None:
@@ -235,8 +236,9 @@ class _State:
         self.D = w[:, None] * pi.clamp(min=torch.finfo(pi.dtype).eps ** 1.5)
         self.r = w[:, None] * (Y - pi) - a
         self.norm = self.size(self.r)
-        rows = w * ((Y * f).sum(dim=1) - f.logsumexp(dim=1)) - 0.5 * (a * f).sum(dim=1)
-        self.psi = float(rows.cpu().double().sum())
+        true, partition, prior = (Y * f).sum(dim=1), f.logsumexp(dim=1), 0.5 * (a * f).sum(dim=1)
+        self.psi = float((w * (true - partition) - prior).cpu().double().sum())
+        self.terms = float((w * (true.abs() + partition.abs()) + prior.abs()).sum())
 
     def size(self, r: Tensor) -> float:
         """Return the largest entry of |r| / w."""
@@ -260,8 +262,8 @@ def _newton(
         factors = factors or _factorize(K, state.D, state.w)
         step, K_step, inner = _newton_step(K, state, factors)
         gain, before = float((state.r * K_step).sum()), state
-        # psi is sums of f and a: eps |K| |a|^2 is what rounding of f makes of them.
-        slack = eps * (100 * abs(state.psi) + size * float(state.a.square().sum()))
+        # What rounding makes of psi: that of its terms, and that of f = K a in them.
+        slack = eps * (10 * state.terms + size * float(state.a.square().sum()))
         state = _line_search(state, step, K_step, slack)
         n_iter += 1
         converged = state.norm <= tol and gain <= 1e-4 * tol
@@ -274,9 +276,9 @@ def _newton(
             factors = None
     if not converged:
         warnings.warn(
-            f"The Laplace mode is not reached after {n_iter} Newton iterations: the gradient, relative to the weights, is "
-            f"{state.norm:.1e}, expected {tol:.1e}. Increase `max_iter`, or reduce the "
-            "amplitude of `K`.",
+            f"The Laplace mode is not reached after {n_iter} Newton iterations: the gradient over "
+            f"the weights is {state.norm:.1e}, expected {tol:.1e}. Increase `max_iter`, or reduce "
+            "the amplitude of `K`.",
             ConvergenceWarning,
             stacklevel=3,
         )

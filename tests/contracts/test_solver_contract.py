@@ -26,8 +26,8 @@ class Case:
 
 
 CASES = {
-    "Cholesky": Case(Cholesky(), lacks=("apply",)),
-    "Cholesky-no-jitter": Case(Cholesky(jitter=0.0), lacks=("apply",)),
+    "Cholesky": Case(Cholesky(), lacks=("apply", "filter")),
+    "Cholesky-no-jitter": Case(Cholesky(jitter=0.0), lacks=("apply", "filter")),
     "Eigh": Case(Eigh(), lacks=("log_pivots", "append", "remove")),
 }
 VECTOR = np.linspace(0.2, 2.0, N)
@@ -40,6 +40,7 @@ CALLS = {
     "inv_diag": (),
     "inv_tiles": (),
     "apply": (torch.sqrt,),
+    "filter": (torch.sqrt, B),
     "reshift": (0.5,),
     "append": (0 * B, np.eye(3), 0.1),
     "remove": (0,),
@@ -130,6 +131,43 @@ def test_solver_apply_matches_spectral_function(case, K, h):
     assert_close(factor.apply(h), expected, scale=100)
     assert_close(factor.apply(h, tensor(B)), expected @ B, scale=100)
     assert_close(factor.apply(h, tensor(B[:, 1])), expected @ B[:, 1], scale=100)
+
+
+@having("filter")
+@pytest.mark.parametrize("h", [torch.sqrt, torch.reciprocal, lambda x: -torch.expm1(-2 * x) / x])
+def test_solver_filter_matches_spectral_function_of_rescaled_gram(case, K, dtype, shift, h):
+    factor = case.solver.factorize(tensor(K, dtype), shift)
+    D, s = (np.ones(N), SHIFT) if np.ndim(shift) == 0 else (VECTOR, 1.0)
+    root = np.sqrt(D)
+    inner = linalg.spectral(K / np.outer(root, root), s, lambda x: h(torch.from_numpy(x)).numpy())
+    expected = inner / np.outer(root, root) @ B
+    assert_close(factor.filter(h, tensor(B, dtype)), expected, dtype, scale=100)
+    assert_close(factor.filter(h, tensor(B[:, 1], dtype)), expected[:, 1], dtype, scale=100)
+
+
+@having("filter")
+def test_solver_filter_of_reciprocal_is_solve(case, K, shift):
+    factor = case.solver.factorize(tensor(K), shift)
+    assert_close(factor.filter(torch.reciprocal, tensor(B)), factor.solve(tensor(B)))
+
+
+@having("filter")
+def test_solver_filter_equals_apply_when_shift_is_a_number(case, K):
+    factor = case.solver.factorize(tensor(K), SHIFT)
+    expected = factor.apply(torch.sqrt, tensor(B))
+    assert_close(factor.filter(torch.sqrt, tensor(B)), expected)
+
+
+@having("filter")
+@pytest.mark.parametrize("w", [1 / VECTOR, np.full(N, 2.0)], ids=["weights", "constant"])
+def test_solver_filter_follows_reshift(case, K, w):
+    rho = 0.3
+    factor = case.solver.factorize(tensor(K), 1 / w).reshift(rho / w)
+    values, V = np.linalg.eigh(np.sqrt(np.outer(w, w)) * K)
+    expected = np.sqrt(w)[:, None] * (
+        V @ ((values + rho)[:, None] * (V.T @ (np.sqrt(w)[:, None] * B)))
+    )
+    assert_close(factor.filter(lambda x: x, tensor(B)), expected, scale=10)
 
 
 def test_solver_reshift_equals_refit(case, K, shift):

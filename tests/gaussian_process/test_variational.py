@@ -155,7 +155,7 @@ def test_elbo_bounds_the_marginal_likelihood():
 
 @pytest.mark.slow
 def test_inducing_rows_everywhere_approach_the_exact_posterior():
-    options = START | STILL | {"Z": X, "batch_size": 40, "max_epochs": 600, "learning_rate": 0.2}
+    options = START | STILL | {"Z": X, "batch_size": 40, "max_epochs": 450, "learning_rate": 0.2}
     mean, variance = predict(fit_regression(KERNEL, X, Y, **options), NEW)
     exact = GaussianProcessRegressor(2.0 * KERNEL, alpha=0.1, optimizer=None).fit(X, Y)
     wanted, std = exact.predict(NEW, return_std=True)
@@ -166,7 +166,7 @@ def test_inducing_rows_everywhere_approach_the_exact_posterior():
 
 @pytest.mark.slow
 def test_minibatches_approach_the_exact_posterior():
-    options = START | STILL | {"Z": X, "batch_size": 10, "max_epochs": 150, "learning_rate": 0.1}
+    options = START | STILL | {"Z": X, "batch_size": 10, "max_epochs": 100, "learning_rate": 0.1}
     mean, variance = predict(fit_regression(KERNEL, X, Y, **options), NEW)
     exact = GaussianProcessRegressor(2.0 * KERNEL, alpha=0.1, optimizer=None).fit(X, Y)
     wanted, std = exact.predict(NEW, return_std=True)
