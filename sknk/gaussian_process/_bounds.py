@@ -117,7 +117,7 @@ def ascend(
     max_epochs: int,
     learning_rate: float,
     generator: torch.Generator,
-    tol: float = 1e-4,
+    patience: int = 5,
     verbose: int = 0,
 ) -> tuple[Hyperparameters, float]:
     """Climb the minibatch bound by Adam; the dual is solved anew before every epoch.
@@ -132,8 +132,8 @@ def ascend(
         Of the logarithms, dimensionless.
     generator : torch.Generator
         Shuffles rows; on the CPU.
-    tol : float
-        Relative gain of the evidence in an epoch that ends the climb.
+    patience : int
+        Epochs without a gain of the evidence that end the climb.
     verbose : int
 
     Returns
@@ -150,16 +150,16 @@ def ascend(
     """
     evidence = ExactEvidence(observations, solver)
     here, bounds = start, start.bounds
-    best, highest, last = start, -np.inf, -np.inf
+    best, highest, stale = start, -np.inf, 0
     adam = _Adam(len(start.theta), learning_rate)
     for _ in progress(range(max_epochs), verbose=verbose, desc="epochs"):
         _, alpha, _, law = evidence.solve(here)
         value = law.value
-        if value > highest:
+        stale = 0 if value > highest else stale + 1
+        if not stale:
             best, highest = here, value
-        if not len(start.theta) or value - last < tol * abs(value):
+        if stale == patience or not len(start.theta):
             break
-        last = value
         bound = MinibatchEvidence(observations, alpha)
         for batch in _batches(len(observations.X), batch_size, generator):
             score = bound(here, batch.to(alpha.device))

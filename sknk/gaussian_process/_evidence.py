@@ -144,4 +144,3 @@ class ExactEvidence:
         if self._fixed is None:
             self._fixed = kernel(self.observations.X)
         return self._fixed.clone()
-

@@ -154,6 +154,10 @@ class FittedRegressor(KernelEstimator):
 def _checked_variances(noise_variance: Any, n: int) -> np.ndarray:
     """Check noise variances given row by row.
 
+    Returns
+    -------
+    ndarray of shape (n,)
+
     Raises
     ------
     ValueError
@@ -168,6 +172,7 @@ def _checked_variances(noise_variance: Any, n: int) -> np.ndarray:
     if bad.any():
         row = int(bad.argmax())
         raise ValueError(
-            f"`noise_variance` is {given[row]:.3g} at row {row}; expected finite numbers above zero."
+            f"`noise_variance` is {given[row]:.3g} at row {row}; expected finite numbers above "
+            "zero."
         )
     return given

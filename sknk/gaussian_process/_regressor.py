@@ -90,7 +90,7 @@ class NTKGaussianProcessRegressor(PredictionMixin, RegressorMixin, FittedRegress
         Evaluations of the evidence in one climb.
     batch_size : int, default=256
         Rows of a minibatch of the stochastic evidence.
-    max_epochs : int, default=30
+    max_epochs : int, default=50
         Passes of the stochastic evidence over the rows.
     learning_rate : float, default=0.05
         Step of the logarithms in the stochastic evidence.
@@ -201,7 +201,7 @@ class NTKGaussianProcessRegressor(PredictionMixin, RegressorMixin, FittedRegress
         prior_df_bounds: Any = (2.1, 1e3),
         max_evaluations: int = 100,
         batch_size: int = 256,
-        max_epochs: int = 30,
+        max_epochs: int = 50,
         learning_rate: float = 0.05,
         solver: str | Solver = "auto",
         random_state: Any = None,

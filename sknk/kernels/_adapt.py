@@ -28,6 +28,10 @@ class Foreign(Kernel):
     def __init__(self, kernel: sk.Kernel) -> None:
         self.kernel = kernel
 
+    def __repr__(self) -> str:
+        """Show the scikit-learn kernel."""
+        return repr(self.kernel)
+
     def clone_with_params(self, params: Any) -> "Foreign":
         """Return a copy whose scikit-learn kernel has other parameters."""
         return Foreign(clone(self.kernel).set_params(**params))

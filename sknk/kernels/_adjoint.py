@@ -67,8 +67,9 @@ class Rectified(Function):
         if ntk is None or g_ntk is None:
             return None, dot.mul_(g_sin2).div_(A), None, None
         bend = sin2 * (1.0 - sin2 if cos2 is None else cos2)  # sin^2(theta) / 4
-        tiny = torch.finfo(bend.dtype).tiny
-        cusp = bend <= tiny if bool(bend.min() <= tiny) else None
+        # Coincident rows have an angle of rounding size, whose direction means nothing.
+        nothing = (4.0 * torch.finfo(bend.dtype).eps) ** 2
+        cusp = bend <= nothing if bool(bend.min() <= nothing) else None
         bend.rsqrt_().mul_(ntk).mul_(g_ntk)
         if cusp is not None:
             bend.masked_fill_(cusp, 0.0)

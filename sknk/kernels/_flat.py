@@ -102,10 +102,9 @@ class Flat(Kernel):
         if torch.is_grad_enabled():
             var = values["input_scale"].square().mean().reshape(1, 1)
             return torch.cat([K.reshape(1) for K in diagonals(recursion, var, values)])
-        scale2 = float(np.mean(np.square(self.input_scale)))
-        return like.new_tensor(
-            known_constants(recursion, float(self.weight_var), float(self.bias_var), scale2)
-        )
+        scale2 = values["input_scale"].square().mean()
+        w, b, s = (float(v) for v in (like, values["bias_var"], scale2))
+        return like.new_tensor(known_constants(recursion, w, b, s))
 
     def _prepare(self, x: Tensor, values: Mapping[str, Tensor]) -> Rows:
         return self._prepared(x, values, (self.depth, self._kind))

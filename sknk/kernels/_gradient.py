@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from sknk._array import as_tensor, to_numpy
+from sknk._config import config_context, get_config
 from sknk._validation import check_memory
 from sknk.kernels import _tiles
 
@@ -43,14 +44,15 @@ class Gram(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kernel: Any, X: Tensor, Y: Tensor | None) -> Tensor:
-        ctx.kernel = kernel
+        ctx.kernel, ctx.options = kernel, get_config()
         ctx.save_for_backward(X, Y)
         return kernel(X, Y)
 
     @staticmethod
     def backward(ctx: Any, W: Tensor) -> tuple[None, Tensor, Tensor | None]:
         X, Y = ctx.saved_tensors
-        found = ctx.kernel.vjp(X.detach(), None if Y is None else Y.detach(), W)
+        with config_context(**ctx.options):  # backward passes run in threads of their own
+            found = ctx.kernel.vjp(X.detach(), None if Y is None else Y.detach(), W)
         return None, found.X.to(X.dtype), None if Y is None else found.Y.to(Y.dtype)
 
 

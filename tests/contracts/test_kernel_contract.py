@@ -15,7 +15,7 @@ from sklearn.gaussian_process.kernels import Hyperparameter
 from sklearn.metrics.pairwise import pairwise_kernels
 
 from sknk import _config, kernels
-from sknk.kernels import NTK
+from sknk.kernels import NTK, Scale
 from tests.cases import KERNELS, degenerate_rows, rows
 
 pytestmark = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
@@ -337,10 +337,15 @@ def test_gram_path_equals_single_grams(kernel):
 
 
 def test_joint_is_for_tangent_kernels_only(kernel):
-    if not isinstance(kernel, NTK):
-        with pytest.raises(TypeError, match=type(kernel).__name__):
+    inner = kernel.kernel if isinstance(kernel, Scale) else kernel
+    if not isinstance(inner, NTK):
+        with pytest.raises(TypeError, match=f"{type(inner).__name__}.*use NTK"):
             kernel.joint(X, Y)
+        with pytest.raises(TypeError, match=f"{type(inner).__name__}.*use NTK"):
+            kernel.joint_diag(X)
         return
+    for diagonal, K in zip(kernel.joint_diag(X), kernel.joint(X), strict=True):
+        assert_close(diagonal, np.diag(K))
     for pair in (X, Y), (X, None):
         nngp, ntk = kernel.joint(*pair)
         assert nngp.shape == ntk.shape

@@ -153,7 +153,7 @@ def test_configured_device_is_used_for_arrays_and_tensors():
 
 
 def test_joint_of_other_kernels_names_them():
-    with pytest.raises(TypeError, match=r"NNGP is no tangent kernel of a network.*use NTK"):
+    with pytest.raises(TypeError, match=r"NNGP\(\) is no tangent kernel of a network.*use NTK"):
         NNGP().joint(X)
 
 
