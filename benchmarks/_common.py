@@ -1,6 +1,7 @@
 """What every benchmark shares: a clean process, interleaved timing, bars, JSON.
 
 A benchmark is a module with ``measure(quick) -> dict`` whose last line hands it to :func:`main`.
+Long ones take ``measure(quick, folder)`` and keep single results there (`_store.py`).
 """
 
 import argparse
@@ -25,10 +26,11 @@ _MARK = "SKNK_BENCHMARK_CLEAN"
 _PACKAGES = ("numpy", "scipy", "scikit-learn", "torch")
 
 
-def main(measure: Callable[[bool], dict[str, Any]], script: str) -> None:
+def main(measure: Callable[..., dict[str, Any]], script: str, *, resumes: bool = False) -> None:
     """Run a benchmark in a clean process, print its bars, write its JSON.
 
     Full runs write ``results/<script>.json``; ``--quick`` ones write only where ``--out`` says.
+    With `resumes`, `measure` gets that folder (or None) as its second argument.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds; no record")
@@ -36,10 +38,11 @@ def main(measure: Callable[[bool], dict[str, Any]], script: str) -> None:
     options = parser.parse_args()
     if _MARK not in os.environ:
         restart()
+    folder = options.out or (None if options.quick else RESULTS)
     before, start = load(), time.perf_counter()
     with tempfile.TemporaryDirectory() as empty:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
-        found = measure(options.quick)
+        found = measure(options.quick, folder) if resumes else measure(options.quick)
     record = {
         "script": Path(script).stem,
         "quick": options.quick,
@@ -49,7 +52,6 @@ def main(measure: Callable[[bool], dict[str, Any]], script: str) -> None:
         **found,
     }
     print_bars(record.get("bars", []))
-    folder = options.out or (None if options.quick else RESULTS)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{record['script']}.json"

@@ -1,4 +1,4 @@
-"""What a regressor keeps of its training: the fitted attributes, and the evidence at other points."""
+"""What a regressor keeps of its training: fitted attributes, and the evidence elsewhere."""
 
 from typing import Any
 

@@ -11,15 +11,17 @@ from sklearn.base import clone
 from tqdm import tqdm
 
 from sknk.exceptions import NotPSDError
-from sknk.kernels._adapt import Foreign
+from sknk.kernels._adapt import Foreign, as_kernel
 from sknk.kernels._base import Kernel
 
-__all__ = ["Hyperparameters", "Scalar", "Score", "maximize"]
+__all__ = ["Climb", "Hyperparameters", "Scalar", "Score", "maximize"]
 
 # A step to where no factorization exists is answered by a value this far below all others.
 _WALL = 1e6
-# A relative change of the score that ends a climb: 1e-3 nats at 100 nats.
-_FTOL = 1e-5
+# A gain in nats that ends a climb: no data tell models so close apart.
+_ENOUGH = 0.01
+# Gradient at the end of a climb, relative to that at its start.
+_GTOL = 1e-4
 
 
 class Scalar(NamedTuple):
@@ -45,6 +47,23 @@ class Score(NamedTuple):
     value: float
     kernel: np.ndarray | None = None
     scalars: Mapping[str, float] | None = None
+
+
+class Climb(NamedTuple):
+    """Where a climb ended.
+
+    Attributes
+    ----------
+    best : Hyperparameters
+    value : float
+        Their score.
+    spread : ndarray of shape (p,)
+        Width of the summit in each entry of theta, from the optimizer's curvature.
+    """
+
+    best: "Hyperparameters"
+    value: float
+    spread: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -114,6 +133,13 @@ class Hyperparameters:
         scalars = {k: s._replace(value=values.get(k, s.value)) for k, s in self.scalars.items()}
         return replace(self, kernel=_with_theta(self.kernel, theta[:p]), scalars=scalars)
 
+    def with_fixed_kernel(self) -> Self:
+        """Return these hyperparameters with nothing of the kernel free."""
+        kernel = self.kernel.kernel if isinstance(self.kernel, Foreign) else self.kernel
+        names = [name for name in kernel.get_params(deep=True) if name.endswith("_bounds")]
+        fixed = clone(kernel).set_params(**dict.fromkeys(names, "fixed"))
+        return replace(self, kernel=as_kernel(fixed))
+
     def flatten(self, score: Score) -> np.ndarray:
         """Return a score's gradient in the order of ``theta``."""
         kernel = np.empty(0) if score.kernel is None else score.kernel
@@ -141,8 +167,9 @@ def maximize(
     *,
     optimizer: str | Callable[..., Any] = "fmin_l_bfgs_b",
     max_evaluations: int = 100,
+    units: np.ndarray | None = None,
     verbose: int = 0,
-) -> tuple[Hyperparameters, float]:
+) -> Climb:
     """Climb a score from one start.
 
     Parameters
@@ -156,13 +183,14 @@ def maximize(
         and the value of ``obj_func``, minus the score.
     max_evaluations : int
         Of the score, by L-BFGS-B.
+    units : ndarray of shape (p,), optional
+        How far each entry of theta is likely to move; None means 1.
     verbose : int
         Whether to show progress.
 
     Returns
     -------
-    best : Hyperparameters
-    value : float
+    Climb
 
     Raises
     ------
@@ -172,7 +200,7 @@ def maximize(
         If there is no factorization at the start.
     """
     if not len(start.theta):
-        return start, score(start).value
+        return Climb(start, score(start).value, np.empty(0))
     lowest = np.inf
     with _ticker(verbose) as tick:
 
@@ -194,22 +222,44 @@ def maximize(
 
         bounds = start.bounds
         begin = np.clip(start.theta, bounds[:, 0], bounds[:, 1])
-        theta, value = _minimize(negative, begin, bounds, optimizer, max_evaluations)
-    return start.at(theta), -float(value)
+        if callable(optimizer):
+            theta, value = optimizer(negative, begin, bounds=bounds)
+            return Climb(start.at(theta), -float(value), np.ones_like(begin))
+        units = np.ones_like(begin) if units is None else units
+        theta, value, spread = _lbfgs(negative, begin, bounds, units, max_evaluations)
+    return Climb(start.at(theta), -value, spread)
 
 
-def _minimize(
+def _lbfgs(
     function: Callable[..., Any],
     begin: np.ndarray,
     bounds: np.ndarray,
-    optimizer: str | Callable[..., Any],
+    units: np.ndarray,
     max_evaluations: int,
-) -> tuple[np.ndarray, float]:
-    if callable(optimizer):
-        return optimizer(function, begin, bounds=bounds)
-    options = {"maxfun": max_evaluations, "ftol": _FTOL, "gtol": 1e-4}
-    found = minimize(function, begin, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
-    return found.x, found.fun
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """Minimise by L-BFGS-B in given units; return also the spread of the minimum."""
+    first = function(begin)
+    # Where every variable has bounds L-BFGS-B takes the whole first gradient for its first step,
+    # and lands in a corner. So the first gradient is made one of length 1.
+    scale = 1.0 / max(float(np.linalg.norm(first[1] * units)), 1e-8)
+
+    def scaled(u: np.ndarray) -> tuple[float, np.ndarray]:
+        theta = np.clip(begin + units * u, bounds[:, 0], bounds[:, 1])
+        value, gradient = function(theta) if u.any() else first
+        return scale * value, scale * gradient * units
+
+    enough = _ENOUGH / max(abs(first[0]), 1.0 / scale)
+    found = minimize(
+        scaled,
+        np.zeros_like(begin),
+        jac=True,
+        bounds=(bounds - begin[:, None]) / units[:, None],
+        method="L-BFGS-B",
+        options={"maxfun": max_evaluations, "ftol": enough, "gtol": _GTOL},
+    )
+    theta = np.clip(begin + units * found.x, bounds[:, 0], bounds[:, 1])
+    curvature = np.diag(found.hess_inv.todense()) * scale
+    return theta, float(found.fun / scale), units * np.sqrt(np.clip(curvature, 0.0, None))
 
 
 def check_finite(value: float, gradient: np.ndarray, here: Hyperparameters) -> None:

@@ -280,6 +280,7 @@ def _search(
         n_restarts=model.n_restarts_optimizer,
         random_state=model.random_state,
         verbose=model.verbose,
+        cheap=Hyperparameters.with_fixed_kernel,
     )
 
 

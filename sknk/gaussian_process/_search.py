@@ -1,6 +1,7 @@
 """Where a search for hyperparameters starts, and in which order it spends its evaluations."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,8 @@ __all__ = ["search", "subset_of", "with_feature_scales"]
 
 # The climb begins on some of the rows, at a fraction of the cost, where there are this many.
 _FEW_ROWS = 300
+# Of the second climb: what the curvature of the first says, within reason.
+_UNITS = (0.02, 1.0)
 _SCALE_BOUNDS = (1e-3, 1e2)
 
 Objective = Callable[[Hyperparameters], Score]
@@ -81,6 +84,7 @@ def search(
     n_restarts: int,
     random_state: Any,
     verbose: int,
+    cheap: Callable[[Hyperparameters], Hyperparameters] | None = None,
 ) -> tuple[Hyperparameters, float]:
     """Climb from the start and from random points on some rows, then from the best on all rows.
 
@@ -97,6 +101,9 @@ def search(
         Random starts, log-uniform within the bounds.
     random_state : int, RandomState or None
     verbose : int
+    cheap : callable, optional
+        Hyperparameters -> the same with those hidden that make a score on all rows expensive;
+        the others are climbed first.
 
     Returns
     -------
@@ -119,8 +126,14 @@ def search(
     first = score if rows is None else objective(observations.take(rows))
     begins = [start, *_random_starts(start, n_restarts, random_state)]
     climbs = [maximize(first, begin, **options) for begin in begins]
-    best = max(climbs, key=lambda climb: climb[1])
-    return best if rows is None else maximize(score, best[0], **options)
+    best = max(climbs, key=lambda climb: climb.value)
+    if rows is not None:
+        units, here = np.clip(best.spread, *_UNITS), best.best
+        if cheap is not None and here.kernel.n_dims:
+            scalars = maximize(objective(observations), cheap(here), **options).best.scalars
+            here = replace(here, scalars=scalars)
+        best = maximize(score, here, units=units, **options)
+    return best.best, best.value
 
 
 def _random_starts(start: Hyperparameters, count: int, random_state: Any) -> list[Hyperparameters]:

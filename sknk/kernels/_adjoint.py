@@ -29,10 +29,11 @@ class Rectifying(Protocol):
     def moments(self) -> tuple[float, float]:
         """The constants (A, F)."""
 
-    def advance(
-        self, sin2: Tensor, cos2: Tensor | None, ntk: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return (sin2, ntk) after the step, and half the angle before it."""
+    def dual_dot(self, half: Tensor) -> Tensor:
+        """Return A - F theta."""
+
+    def advance(self, sin2: Tensor, cos2: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return sin2 after the step, and half the angle before it."""
 
 
 class Rectified(Function):
@@ -50,22 +51,19 @@ class Rectified(Function):
     def forward(
         ctx: Any, rectifier: Rectifying, sin2: Tensor, cos2: Tensor | None, ntk: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        # `advance` overwrites what it is given.
-        after, tangents, half = rectifier.advance(
-            sin2.clone(), cos2, None if ntk is None else ntk.clone()
-        )
+        after, half = rectifier.advance(sin2, cos2)
+        dot = rectifier.dual_dot(half)
         ctx.moments = rectifier.moments
-        ctx.save_for_backward(sin2, cos2, ntk, half)
-        return after, tangents
+        ctx.save_for_backward(sin2, cos2, ntk, dot)
+        return after, None if ntk is None else ntk * dot
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_sin2: Tensor, g_ntk: Tensor | None) -> tuple[Any, ...]:
-        sin2, cos2, ntk, half = ctx.saved_tensors
+        sin2, cos2, ntk, dot = ctx.saved_tensors
         A, F = ctx.moments
-        dot = torch.add(half.new_full((), A), half, alpha=-2.0 * F)
         if ntk is None or g_ntk is None:
-            return None, dot.mul_(g_sin2).div_(A), None, None
+            return None, (g_sin2 * dot).div_(A), None, None
         bend = sin2 * (1.0 - sin2 if cos2 is None else cos2)  # sin^2(theta) / 4
         # Coincident rows have an angle of rounding size, whose direction means nothing.
         nothing = (4.0 * torch.finfo(bend.dtype).eps) ** 2
@@ -73,9 +71,8 @@ class Rectified(Function):
         bend.rsqrt_().mul_(ntk).mul_(g_ntk)
         if cusp is not None:
             bend.masked_fill_(cusp, 0.0)
-        g_ntk = g_ntk * dot
-        dot.mul_(g_sin2).div_(A).sub_(bend, alpha=F)
-        return None, dot, None, g_ntk
+        # The slope of sin2 is dot / A.
+        return None, bend.mul_(-F).addcmul_(g_sin2, dot, value=1.0 / A), None, g_ntk * dot
 
 
 class Tilted(Function):

@@ -71,39 +71,41 @@ class Rectifier(Activation):
         assert state.sin2 is not None
         if reverse_mode(state.sin2, state.ntk):
             sin2, ntk = Rectified.apply(self, state.sin2, state.cos2, state.ntk)
-        else:
-            sin2, ntk, _ = self.advance(state.sin2, state.cos2, state.ntk)
+            return replace(state, x=x, y=y, sin2=sin2, cos2=None, ntk=ntk)
+        sin2, half = self.advance(state.sin2, state.cos2)
+        ntk = state.ntk
+        if ntk is not None:
+            ntk = torch.mul(ntk, self.dual_dot(half), out=reusable(ntk))
         return replace(state, x=x, y=y, sin2=sin2, cos2=None, ntk=ntk)
 
-    def advance(
-        self, sin2: Tensor, cos2: Tensor | None, ntk: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Take the step on pairs, which it may overwrite.
+    def dual_dot(self, half: Tensor) -> Tensor:
+        """Return E[phi' phi'] = A - F theta, half = theta / 2."""
+        A, F = self.moments
+        return torch.add(half.new_full((), A), half, alpha=-2.0 * F)
+
+    def advance(self, sin2: Tensor, cos2: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Take the step on angles, which it leaves as they are.
 
         Parameters
         ----------
-        sin2, cos2, ntk : Tensor of shape (n, m)
+        sin2, cos2 : Tensor of shape (n, m)
             As in :class:`KernelState`.
 
         Returns
         -------
-        sin2, ntk : Tensor of shape (n, m)
+        sin2 : Tensor of shape (n, m)
             After the step.
         half : Tensor of shape (n, m)
             Half the angle before it.
         """
         A, F = self.moments
         sine, cosine, half = half_angle(sin2, cos2)  # (n, m), of theta / 2
-        if ntk is not None:
-            dot = torch.add(half.new_full((), A), half, alpha=-2.0 * F)
-            ntk = torch.mul(ntk, dot, out=reusable(ntk))
         folded, cos_theta, acute = self._fold(sin2, cos2, sine, cosine, half)
         # sin theta - theta cos theta = 2 (sin cos - half cos theta) cancels to theta^3/3, with an
         # error of eps theta: in sin2, of size theta^2/4, an error of eps in the angle itself.
         deficit = torch.mul(sine, cosine, out=reusable(sine))
         deficit = torch.addcmul(deficit, acute, cos_theta, value=-1.0, out=reusable(deficit))
-        after = torch.add(folded, deficit, alpha=-F / A, out=reusable(folded))
-        return after, ntk, half
+        return torch.add(folded, deficit, alpha=-F / A, out=reusable(deficit)), half
 
     def _fold(
         self, sin2: Tensor, cos2: Tensor | None, sine: Tensor, cosine: Tensor, half: Tensor
