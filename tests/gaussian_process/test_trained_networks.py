@@ -6,14 +6,14 @@ r"""The law of an infinite ensemble, against networks that are in fact trained.
 
 In the limit of infinite width, small steps make this gradient flow for ``training_time`` = learning
 rate times steps, and s is ``noise_variance``. The learning rate is 1/(lambda_max + s), half of what
-is stable; then (1 - lr lambda)^k, k steps, and exp(-lambda t), the flow, differ by at most 0.27/k of
-the start, 1.4 % for the 20 steps below.
+is stable; (1 - lr lambda)^k, k steps, and exp(-lambda t), the flow, then differ by at most 0.27/k,
+1.4 % for the 20 steps below.
 
 Tolerances: the mean of N networks has the standard error std/sqrt(N), 7 % of std; their standard
 deviation that of a Gaussian sample, std/sqrt(2(N - 1)), 5 %. Finite width moves both by O(1/width)
 (Dyer and Gur-Ari 2020), some 1e-3 of the targets' size beside errors of a mean of 7e-3 and more.
-erf keeps the constant small. Kinks lie elsewhere in every network: with ReLU and s = 0.1, width 1024
-moves means by up to eight standard errors, width 4096 by some four.
+erf keeps the constant small. Kinks lie elsewhere in every network: with ReLU and s = 0.1, width
+1024 moves means by up to eight standard errors, width 4096 by some four.
 """
 
 from types import SimpleNamespace
