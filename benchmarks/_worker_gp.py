@@ -51,7 +51,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {
             "seconds": seconds,
             "evaluations": model.calls,
-            "evidence": float(model.log_marginal_likelihood_value_ - units),
+            "evidence": round(float(model.log_marginal_likelihood_value_ - units), 4),
             "kernel": repr(model.kernel_),
         }
     model = STATE["model"]

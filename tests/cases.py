@@ -3,7 +3,13 @@
 import numpy as np
 from sklearn.gaussian_process.kernels import RBF
 
-from sknk import NTKRidge, NTKRidgeClassifier, NTKRidgeClassifierCV, NTKRidgeCV
+from sknk import (
+    NTKGaussianProcessRegressor,
+    NTKRidge,
+    NTKRidgeClassifier,
+    NTKRidgeClassifierCV,
+    NTKRidgeCV,
+)
 from sknk.kernels import NNGP, NTK, ABReLU, Constant, LeakyReLU, Normalized, Sin
 
 # --- rows --------------------------------------------------------------------------------------
@@ -77,6 +83,8 @@ KERNELS = {
 # --- estimators --------------------------------------------------------------------------------
 
 SEARCH = {"param_grid": {"depth": [1, 2]}, "alphas": [0.1, 1.0]}  # small, to keep time down
+FEW = {"max_evaluations": 2}  # the same for hyperparameters of Gaussian processes
+KNOWN = {"amplitude": 1.0, "noise_variance": 0.1, "optimizer": None}
 
 # Every configuration that takes another path through the code.
 ESTIMATORS = [
@@ -102,6 +110,19 @@ ESTIMATORS = [
     NTKRidgeClassifierCV(NNGP(bias_var=0.1), fit_intercept=False, alphas=[0.1, 1.0]),
     NTKRidgeClassifierCV(RBF(), param_grid={"length_scale": [0.5, 1.0]}, alphas=[0.1]),
     NTKRidgeClassifierCV("precomputed", alphas=[10.0, 100.0]),
+    NTKGaussianProcessRegressor(**FEW),
+    NTKGaussianProcessRegressor(NTK(depth=1, bias_var=0.1), posterior="nngp", **FEW),
+    NTKGaussianProcessRegressor(NTK(depth=1), posterior="ensemble", **FEW),
+    NTKGaussianProcessRegressor(NTK(depth=1), training_time=2.0, **FEW),
+    NTKGaussianProcessRegressor(NTK(depth=1), posterior="ensemble", training_time=2.0, **FEW),
+    NTKGaussianProcessRegressor(NTK(depth=1), prior="student", random_state=0, n_restarts_optimizer=1, **FEW),
+    NTKGaussianProcessRegressor(NTK(depth=1), ard=True, **FEW),
+    # Which rows are inducing depends on their order; checks with few rows take them all.
+    NTKGaussianProcessRegressor(NTK(depth=1), rank=150, random_state=0, **FEW),
+    NTKGaussianProcessRegressor(NTK(depth=1), evidence="stochastic", max_epochs=2, random_state=0),
+    NTKGaussianProcessRegressor(NTK(depth=1), normalize_y=True, **FEW),
+    NTKGaussianProcessRegressor(RBF(), **FEW),
+    NTKGaussianProcessRegressor(NTK(depth=1), **KNOWN),
 ]
 
 # In float32 where the checks' tolerances, relative 1e-7, do not apply.
@@ -110,4 +131,5 @@ ESTIMATORS_FLOAT32 = [
     NTKRidgeClassifier(dtype="float32"),
     NTKRidgeCV(dtype="float32", **SEARCH),
     NTKRidgeClassifierCV(dtype="float32", **SEARCH),
+    NTKGaussianProcessRegressor(dtype="float32", **KNOWN),
 ]

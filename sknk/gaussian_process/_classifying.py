@@ -80,7 +80,7 @@ class _DirichletScore:
     def __call__(self, hyper: Hyperparameters, *, gradient: bool = True) -> Score:
         if hyper.kernel.n_dims or self._fixed is None:
             self._fixed = hyper.kernel(self.data.X)
-        return self.score(self.data, hyper, self._fixed)
+        return self.score(self.data, hyper, self._fixed, gradient=gradient)
 
 
 def evidence_of(model: Any, hyper: Hyperparameters, kind: str, *, gradient: bool) -> Score:
@@ -152,7 +152,7 @@ def train(
         assert score.mode is not None
         dual = to_numpy(score.mode.dual).astype(np.float64)
         return LaplaceModel(best, training, n_classes, dual), value
-    value = evidence_score(data, best, best.kernel(data.X)).value
+    value = evidence_score(data, best, best.kernel(data.X), gradient=False).value
     return DirichletModel(best, training, n_classes), value
 
 

@@ -117,7 +117,9 @@ def leave_one_out(factor: Factorization, y: Tensor, noise: Tensor) -> tuple[Tens
     return y - factor.solve(y) / G, clip_rounding(1.0 / G - noise, 1.0 / G)
 
 
-def leave_one_out_score(data: Labelled, hyper: Hyperparameters, K: Tensor) -> Score:
+def leave_one_out_score(
+    data: Labelled, hyper: Hyperparameters, K: Tensor, *, gradient: bool = True
+) -> Score:
     """Return the leave-one-out log probability of the true classes, and its gradient.
 
     The densities of targets transformed by different `alpha_eps` cannot be compared; these can.
@@ -130,6 +132,8 @@ def leave_one_out_score(data: Labelled, hyper: Hyperparameters, K: Tensor) -> Sc
         With ``amplitude`` and ``alpha_eps``.
     K : Tensor of shape (n, n)
         Gram matrix, without amplitude.
+    gradient : bool, default=True
+        Whether to find the gradient too.
 
     Returns
     -------
@@ -149,6 +153,8 @@ def leave_one_out_score(data: Labelled, hyper: Hyperparameters, K: Tensor) -> Sc
     if bool((variance < 0).any()):
         raise NotPSDError("A leave-one-out variance is negative: K is not positive definite.")
     value, a, b = log_score(mean, variance, data.labels, data.weights)
+    if not gradient:
+        return Score(value)
     by_alpha, by_G = -a / G, a * alpha / G.square() - b / G.square()
     total, by_eps, diagonal = torch.zeros_like(K), 0.0, torch.empty_like(G)
     for c, factor in enumerate(factors):
@@ -160,12 +166,14 @@ def leave_one_out_score(data: Labelled, hyper: Hyperparameters, K: Tensor) -> Sc
     return _score(value, hyper, data, K, total, by_eps)
 
 
-def evidence_score(data: Labelled, hyper: Hyperparameters, K: Tensor) -> Score:
+def evidence_score(
+    data: Labelled, hyper: Hyperparameters, K: Tensor, *, gradient: bool = True
+) -> Score:
     """Return the log density of the transformed targets, and its gradient.
 
     Parameters
     ----------
-    data, hyper, K
+    data, hyper, K, gradient
         As in :func:`leave_one_out_score`.
 
     Returns
@@ -178,17 +186,19 @@ def evidence_score(data: Labelled, hyper: Hyperparameters, K: Tensor) -> Score:
     w = data.weights
     for c, factor in enumerate(_factorize(K, hyper["amplitude"], rows.noise)):
         alpha = factor.solve(rows.Y[:, c])
-        W = 0.5 * evidence_cotangent(factor, alpha[:, None], gain)
         own = rows.noise[:, c] * w  # of single copies
         copies = float(w.log().sum() + (w - 1.0) @ own.log())
         n = float(w.sum())
         value -= 0.5 * (
             float(alpha @ rows.Y[:, c]) + factor.logdet() + copies + n * np.log(2.0 * np.pi)
         )
+        if not gradient:
+            continue
+        W = 0.5 * evidence_cotangent(factor, alpha[:, None], gain)
         total += W
         by_noise = W.diagonal() - 0.5 * (w - 1.0) / rows.noise[:, c]
         by_eps += float(by_noise @ rows.by_eps_noise[:, c] - alpha @ rows.by_eps_Y[:, c])
-    return _score(value, hyper, data, K, total, by_eps)
+    return _score(value, hyper, data, K, total, by_eps) if gradient else Score(value)
 
 
 def _factorize(K: Tensor, amplitude: float, noise: Tensor) -> list[Factorization]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, compute_dtype, row_dtype, to_numpy
 from sknk._training import TrainingSet
-from sknk.gaussian_process._evidence import Observations
+from sknk.gaussian_process._evidence import Observations, density_of
 from sknk.gaussian_process._hyperparameters import Hyperparameters
 from sknk.gaussian_process._posteriors import (
     EnsemblePosterior,
@@ -106,8 +106,16 @@ class ExactModel:
 
     def quad(self) -> np.ndarray:
         """Return y' C^-1 y of every output, (t,)."""
+        Y, found = self.observations.Y, self._solve()
+        alpha = found.dual if self.time is None else found.factor.solve(Y)
+        return to_numpy((alpha * Y).sum(0)).astype(np.float64)
+
+    def evidence(self) -> float:
+        """Return the log density of the targets, by the factor that predictions use."""
         data = self.observations
-        return to_numpy((self._solve().dual * data.Y).sum(0)).astype(np.float64)
+        copies = data.extra_logdet(self.hyper["noise_variance"])
+        logdet = self._solve().factor.logdet() + copies
+        return density_of(self.hyper).evidence(self.quad(), logdet, data.n).value
 
     def _solve(self) -> _Solved:
         place = (compute_device(), compute_dtype())

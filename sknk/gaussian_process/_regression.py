@@ -165,10 +165,10 @@ def exact_model(
     data = Observations.of(training, Y, own)
     # The evidence does not flow: no eigendecomposition for each of its evaluations.
     climber = solver if model.training_time is None else Cholesky()
-    best, value = start, None
+    best = start
     if model.optimizer is not None and len(start.theta):
         if model.evidence == "stochastic":
-            best, value = ascend(
+            best, _ = ascend(
                 data,
                 start,
                 climber,
@@ -179,11 +179,10 @@ def exact_model(
                 verbose=model.verbose,
             )
         else:
-            best, value = _search(model, lambda some: ExactEvidence(some, climber), data, start)
-    if value is None:
-        value = ExactEvidence(data, climber)(best, gradient=False).value
+            best, _ = _search(model, lambda some: ExactEvidence(some, climber), data, start)
     ensemble = model.posterior == "ensemble"
-    return ExactModel(best, training, Y, own, solver, ensemble, model.training_time), value
+    found = ExactModel(best, training, Y, own, solver, ensemble, model.training_time)
+    return found, found.evidence()
 
 
 def sparse_model(

@@ -22,7 +22,7 @@ from sknk.kernels import NTK
 from tests.cases import ESTIMATORS, ESTIMATORS_FLOAT32, rows
 
 ROWWISE = [e for e in ESTIMATORS if e.kernel != "precomputed"]
-SMALL = [e for e in ROWWISE if e.kernel is None]  # one of each class
+SMALL = list({type(e): e for e in reversed(ROWWISE) if e.kernel is None}.values())  # one a class
 GRAMS = [e for e in ESTIMATORS if e.kernel == "precomputed"]
 
 # Checks that hand a "precomputed" estimator something that is no Gram matrix. scikit-learn's own
@@ -161,7 +161,7 @@ def test_tensors_in_finds_tensors():
 def test_estimator_public_attributes_are_numpy(estimator):
     model = fitted(estimator)
     public = {k: v for k, v in vars(model).items() if k.endswith("_") and k[0] != "_"}
-    kinds = (np.ndarray, float, int, str, dict, type(None))
+    kinds = (np.ndarray, float, int, str, dict, list, type(None))
     found = {k: v for k, v in public.items() if k not in ("kernel_", "solver_")}
     assert found
     assert all(isinstance(value, kinds) for value in found.values()), found
@@ -207,7 +207,10 @@ def test_estimator_fit_leaves_parameters_and_data(estimator):
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
 def test_estimator_fit_leaves_global_generators(estimator):
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
-    answers(fitted(estimator), problem(estimator)[0])
+    model = clone(estimator)
+    if "random_state" in model.get_params():
+        model.set_params(random_state=None)
+    answers(model.fit(*problem(estimator)), problem(estimator)[0])
     assert torch.equal(torch.get_rng_state(), torch_before)
     after = np.random.get_state()  # noqa: NPY002
     assert all(np.array_equal(a, b) for a, b in zip(after, numpy_before, strict=True))
@@ -300,7 +303,7 @@ def test_estimator_verbose_writes_to_stderr_only(estimator, capsys):
     fitted(clone(estimator).set_params(verbose=1))
     out, err = capsys.readouterr()
     assert out == ""
-    assert "kernel" in err
+    assert "kernel" in err or "evaluation" in err
 
 
 # --- inside scikit-learn -------------------------------------------------------------------------
@@ -320,7 +323,7 @@ def test_estimator_routes_sample_weight(estimator):
         found = cross_validate(
             model, X, y, cv=folds, params={"sample_weight": w}, return_estimator=True
         )
-        search = GridSearchCV(model, {"fit_intercept": [True]}, cv=folds)
+        search = GridSearchCV(model, {"dtype": ["float64"]}, cv=folds)
         search.fit(X, y, sample_weight=w)
     for (train, test), one, score in zip(
         folds, found["estimator"], found["test_score"], strict=True
@@ -357,6 +360,7 @@ def test_estimator_on_gpu_agrees_with_cpu(estimator, cuda):
             np.testing.assert_array_equal(found, expected[name])
     on_gpu = torch.from_numpy(X).to(cuda)
     followed = clone(estimator).fit(on_gpu, y)
-    np.testing.assert_allclose(followed.dual_coef_, model.dual_coef_, rtol=1e-12)
+    if hasattr(model, "dual_coef_"):
+        np.testing.assert_allclose(followed.dual_coef_, model.dual_coef_, rtol=1e-12)
     assert isinstance(followed.predict(on_gpu), np.ndarray)
     assert not list(tensors_in(followed.__getstate__()))

@@ -34,17 +34,16 @@ every = pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
 
 
 @every
-@pytest.mark.parametrize("target", ["y", "Y"])
-def test_predictions_do_not_depend_on_blocks(table, options, target, monkeypatch):
-    model, new = known(**options).fit(table.X, getattr(table, target)), rows(150, seed=3)
+def test_predictions_do_not_depend_on_blocks(table, options, monkeypatch):
+    model, new = known(**options).fit(table.X, table.Y), rows(150, seed=3)
     whole = model.predict(new, return_std=True)
     monkeypatch.setattr(_predictions, "_BLOCK_ENTRIES", 1)
     assert len(list(blocks(new, 16))) == 3  # of 64 rows
-    found = model.predict(new, return_std=True)
-    alone = [np.concatenate(part) for part in zip(*(model.predict(x[None], True) for x in new), strict=True)]
-    for a, b, c in zip(found, whole, alone, strict=True):
+    for a, b in zip(model.predict(new, return_std=True), whole, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
-        np.testing.assert_allclose(c, b, rtol=1e-11, atol=1e-12)
+    for row in (0, 63, 64, 149):
+        for a, b in zip(model.predict(new[row, None], return_std=True), whole, strict=True):
+            np.testing.assert_allclose(a[0], b[row], rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(model.predict(new), whole[0], rtol=1e-11, atol=1e-12)
 
 
@@ -257,7 +256,7 @@ def test_intervals_cover_as_promised_when_the_model_is_true():
 def test_student_intervals_cover_as_promised_when_the_model_is_true():
     # Few rows and degrees: a normal law of the same variance covers 0.94.
     model = known(prior="student", prior_df=3.0)
-    found = np.mean([coverage(model, seed, n=4, m=10, df=3.0) for seed in range(300)])
+    found = np.mean([coverage(model, seed, n=4, m=10, df=3.0) for seed in range(200)])
     assert 0.87 <= found <= 0.93
 
 
@@ -272,7 +271,7 @@ def test_leave_one_out_covers_as_promised_when_the_model_is_true():
 
 @pytest.mark.slow
 def test_estimated_models_cover_nearly_as_promised():
-    found = np.mean([coverage(free(max_evaluations=30), seed, n=60, m=60) for seed in range(20)])
+    found = np.mean([coverage(free(max_evaluations=30), seed, n=60, m=60) for seed in range(10)])
     assert 0.85 <= found <= 0.95  # hyperparameters of 60 rows are not the true ones
 
 

@@ -304,7 +304,7 @@ def test_rank_equals_naive_inducing_posterior(table):
 def test_stochastic_rank_predicts_like_the_exact_posterior(table):
     # A variational posterior at all rows, of a Gaussian likelihood, is exact once it has converged.
     model = known(
-        rank=16, evidence="stochastic", max_epochs=300, batch_size=16, random_state=0
+        rank=16, evidence="stochastic", max_epochs=120, batch_size=16, random_state=0
     ).fit(table.X, table.y)
     expected, std = known().fit(table.X, table.y).predict(table.new, return_std=True)
     found = model.predict(table.new, return_std=True)

@@ -70,7 +70,9 @@ def expected_softmax(mean, std, nodes=400, points=1500):
 
 def average_softmax(mean, std, z):
     """Return the mean of softmax(mean + std z) over draws z (S, C), for every row, (m, C)."""
-    return np.array([softmax(m + s * z, axis=1).mean(axis=0) for m, s in zip(mean, std, strict=True)])
+    return np.array(
+        [softmax(m + s * z, axis=1).mean(axis=0) for m, s in zip(mean, std, strict=True)]
+    )
 
 
 def log_score(mean, variance, labels, w, z):
