@@ -115,7 +115,9 @@ ESTIMATORS = [
     NTKGaussianProcessRegressor(NTK(depth=1), posterior="ensemble", **FEW),
     NTKGaussianProcessRegressor(NTK(depth=1), training_time=2.0, **FEW),
     NTKGaussianProcessRegressor(NTK(depth=1), posterior="ensemble", training_time=2.0, **FEW),
-    NTKGaussianProcessRegressor(NTK(depth=1), prior="student", random_state=0, n_restarts_optimizer=1, **FEW),
+    NTKGaussianProcessRegressor(
+        NTK(depth=1), prior="student", random_state=0, n_restarts_optimizer=1, **FEW
+    ),
     NTKGaussianProcessRegressor(NTK(depth=1), ard=True, **FEW),
     # Which rows are inducing depends on their order; checks with few rows take them all.
     NTKGaussianProcessRegressor(NTK(depth=1), rank=150, random_state=0, **FEW),

@@ -84,7 +84,7 @@ class NTKGaussianProcessClassifier(ClassifierMixin, KernelEstimator):
         Climbs from random points besides the first.
     amplitude_bounds : pair of float, default=(0.01, 10000.0)
         Bounds of the amplitude.
-    alpha_eps_bounds : pair of float, default=(0.0001, 0.5)
+    alpha_eps_bounds : pair of float, default=(1e-06, 0.5)
         Bounds of `alpha_eps`.
     class_weight : None, "balanced" or dict, default=None
         Weights of classes, as in scikit-learn; they multiply `sample_weight`.
@@ -120,7 +120,7 @@ class NTKGaussianProcessClassifier(ClassifierMixin, KernelEstimator):
     loo_score_ : float
         "dirichlet": leave-one-out log probability of the true classes, nats.
     dual_coef_ : ndarray of shape (n, C)
-        Latent mean = amplitude_ * kernel_(X, X_fit_) @ dual_coef_; not for "variational".
+        Latent mean = ``amplitude_ * kernel_(X, X_fit_) @ dual_coef_``; not for "variational".
     X_fit_, y_fit_ : ndarray
         Training rows and labels.
     n_features_in_ : int
@@ -179,7 +179,7 @@ class NTKGaussianProcessClassifier(ClassifierMixin, KernelEstimator):
         optimizer: str | Callable[..., Any] | None = "fmin_l_bfgs_b",
         n_restarts_optimizer: int = 0,
         amplitude_bounds: Any = (1e-2, 1e4),
-        alpha_eps_bounds: Any = (1e-4, 0.5),
+        alpha_eps_bounds: Any = (1e-6, 0.5),
         class_weight: Any = None,
         max_evaluations: int = 100,
         batch_size: int = 256,

@@ -18,8 +18,6 @@ __all__ = ["Climb", "Hyperparameters", "Scalar", "Score", "maximize"]
 
 # A step to where no factorization exists is answered by a value this far below all others.
 _WALL = 1e6
-# A gain in nats that ends a climb: no data tell models so close apart.
-_ENOUGH = 0.01
 # Gradient at the end of a climb, relative to that at its start.
 _GTOL = 1e-4
 
@@ -168,6 +166,7 @@ def maximize(
     optimizer: str | Callable[..., Any] = "fmin_l_bfgs_b",
     max_evaluations: int = 100,
     units: np.ndarray | None = None,
+    enough: float = 0.01,
     verbose: int = 0,
 ) -> Climb:
     """Climb a score from one start.
@@ -185,6 +184,8 @@ def maximize(
         Of the score, by L-BFGS-B.
     units : ndarray of shape (p,), optional
         How far each entry of theta is likely to move; None means 1.
+    enough : float
+        A gain of the score that ends a climb by L-BFGS-B.
     verbose : int
         Whether to show progress.
 
@@ -226,7 +227,7 @@ def maximize(
             theta, value = optimizer(negative, begin, bounds=bounds)
             return Climb(start.at(theta), -float(value), np.ones_like(begin))
         units = np.ones_like(begin) if units is None else units
-        theta, value, spread = _lbfgs(negative, begin, bounds, units, max_evaluations)
+        theta, value, spread = _lbfgs(negative, begin, bounds, units, enough, max_evaluations)
     return Climb(start.at(theta), -value, spread)
 
 
@@ -235,6 +236,7 @@ def _lbfgs(
     begin: np.ndarray,
     bounds: np.ndarray,
     units: np.ndarray,
+    enough: float,
     max_evaluations: int,
 ) -> tuple[np.ndarray, float, np.ndarray]:
     """Minimise by L-BFGS-B in given units; return also the spread of the minimum."""
@@ -248,14 +250,14 @@ def _lbfgs(
         value, gradient = function(theta) if u.any() else first
         return scale * value, scale * gradient * units
 
-    enough = _ENOUGH / max(abs(first[0]), 1.0 / scale)
+    tol = enough / max(abs(first[0]), 1.0 / scale)
     found = minimize(
         scaled,
         np.zeros_like(begin),
         jac=True,
         bounds=(bounds - begin[:, None]) / units[:, None],
         method="L-BFGS-B",
-        options={"maxfun": max_evaluations, "ftol": enough, "gtol": _GTOL},
+        options={"maxfun": max_evaluations, "ftol": tol, "gtol": _GTOL},
     )
     theta = np.clip(begin + units * found.x, bounds[:, 0], bounds[:, 1])
     curvature = np.diag(found.hess_inv.todense()) * scale

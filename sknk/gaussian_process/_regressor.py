@@ -120,7 +120,7 @@ class NTKGaussianProcessRegressor(PredictionMixin, RegressorMixin, FittedRegress
     log_marginal_likelihood_value_ : float
         Evidence of the targets, in nats of y; a lower bound where `rank` is given.
     dual_coef_ : ndarray of shape (n,) or (n, t)
-        Exact models: prediction = kernel_(X, X_fit_) @ dual_coef_ + prior mean.
+        Exact models: prediction = ``kernel_(X, X_fit_) @ dual_coef_`` + prior mean.
     inducing_rows_ : ndarray of shape (rank, d)
         Models with `rank`.
     X_fit_, y_fit_ : ndarray
@@ -342,4 +342,5 @@ class NTKGaussianProcessRegressor(PredictionMixin, RegressorMixin, FittedRegress
             if given is not None and self._given is not None:
                 self._given = np.append(self._given, given)
             self._store(self._model, X, y)
+            self.log_marginal_likelihood_value_ = self.log_marginal_likelihood(self.theta_)
         return self

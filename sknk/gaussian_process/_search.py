@@ -16,6 +16,8 @@ __all__ = ["search", "subset_of", "with_feature_scales"]
 
 # The climb begins on some of the rows, at a fraction of the cost, where there are this many.
 _FEW_ROWS = 300
+# Nats a row whose gain ends a climb: nobody can tell models so close apart.
+_ENOUGH = 1e-4
 # Of the second climb: what the curvature of the first says, within reason.
 _UNITS = (0.02, 1.0)
 _SCALE_BOUNDS = (1e-3, 1e2)
@@ -121,14 +123,17 @@ def search(
         "max_evaluations": max_evaluations,
         "verbose": verbose,
     }
-    rows = subset_of(len(observations.X))
+    n = len(observations.X)
+    rows = subset_of(n)
     score = objective(observations)
     first = score if rows is None else objective(observations.take(rows))
     begins = [start, *_random_starts(start, n_restarts, random_state)]
-    climbs = [maximize(first, begin, **options) for begin in begins]
+    few = n if rows is None else len(rows)
+    climbs = [maximize(first, begin, enough=_ENOUGH * few, **options) for begin in begins]
     best = max(climbs, key=lambda climb: climb.value)
     if rows is not None:
         units, here = np.clip(best.spread, *_UNITS), best.best
+        options = {**options, "enough": _ENOUGH * n}
         if cheap is not None and here.kernel.n_dims:
             scalars = maximize(objective(observations), cheap(here), **options).best.scalars
             here = replace(here, scalars=scalars)

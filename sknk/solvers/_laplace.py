@@ -176,7 +176,7 @@ def softmax_mode(
     a start without factors too, rarely anything between: O(C n^3) time each, (C + 3) n^2 numbers.
 
     K may be singular: the eigenvalues of every L L' are at least 1, and those of M M' at least
-    min(w) / max |L L'|. Rounding sets in when max(w) times the largest eigenvalue of K, about n
+    ``min(w) / max |L L'|``. Rounding sets in when max(w) times the largest eigenvalue of K, about n
     times its amplitude, approaches 1 / eps.
 
     Parameters

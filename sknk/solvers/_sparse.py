@@ -68,7 +68,7 @@ class InducingPosterior:
         mean : Tensor of shape (m, T)
             Units of y.
         variance : Tensor of shape (m, T)
-            Without noise; units of y squared. The part k(x, x) - |phi|^2 is clipped at zero
+            Without noise; units of y squared. The part ``k(x, x) - |phi|^2`` is clipped at zero
             when it is above -eps^1/2 k(x, x).
         """
         phi = torch.linalg.solve_triangular(self.L, K_cross, upper=False)  # (k, m)

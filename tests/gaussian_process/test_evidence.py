@@ -51,7 +51,9 @@ def test_evidence_and_gradient_equal_sklearn(table, target, normalize_y):
 
 
 @pytest.mark.parametrize(
-    "kernel", [RBF([0.5, 1.0, 2.0]), RationalQuadratic() + WhiteKernel(0.2), NTK(1) + RBF()], ids=str
+    "kernel",
+    [RBF([0.5, 1.0, 2.0]), RationalQuadratic() + WhiteKernel(0.2), NTK(1) + RBF()],
+    ids=str,
 )
 def test_evidence_of_sklearn_kernels_equals_sklearn(table, kernel):
     other = GaussianProcessRegressor(kernel, alpha=NOISE, optimizer=None).fit(table.X, table.y)
@@ -120,7 +122,9 @@ def test_evidence_of_weights_equals_that_of_repeated_rows(table, options):
     copied = free(**options).fit(*repeated(table.repeats, table.X, table.Y))
     np.testing.assert_allclose(weighted.theta_, copied.theta_, rtol=1e-7, atol=1e-9)
     theta = away(weighted)
-    found, expected = (m.log_marginal_likelihood(theta, eval_gradient=True) for m in (weighted, copied))
+    found, expected = (
+        m.log_marginal_likelihood(theta, eval_gradient=True) for m in (weighted, copied)
+    )
     np.testing.assert_allclose(found[0], expected[0], rtol=RTOL)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-7, atol=1e-9)
 
@@ -147,7 +151,11 @@ def test_evidence_leaves_out_rows_of_weight_zero(table):
 # --- gradients -----------------------------------------------------------------------------------
 
 ALL_FREE = NTK(
-    depth=1, bias_var=0.2, weight_var_bounds=FREE, input_scale=[0.5, 1.0, 2.0], input_scale_bounds=FREE
+    depth=1,
+    bias_var=0.2,
+    weight_var_bounds=FREE,
+    input_scale=[0.5, 1.0, 2.0],
+    input_scale_bounds=FREE,
 )
 DIFFERENTIATED = {
     **COUNTED,

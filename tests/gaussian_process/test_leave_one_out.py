@@ -74,7 +74,9 @@ def test_leave_one_out_leaves_out_all_copies(table, options):
 
 @every
 @pytest.mark.parametrize("heteroscedastic", [False, True])
-def test_leave_one_out_predicts_rows_of_weight_zero_from_all_others(table, options, heteroscedastic):
+def test_leave_one_out_predicts_rows_of_weight_zero_from_all_others(
+    table, options, heteroscedastic
+):
     w = np.where(np.arange(16) % 4 == 0, 0.0, table.weights)
     own = table.variances if heteroscedastic else np.full(16, NOISE)
     model = known(noise_variance=own if heteroscedastic else NOISE, **options)
@@ -126,7 +128,9 @@ def test_leave_one_out_of_normalized_targets_is_in_units_of_y(table):
 
 def test_leave_one_out_has_the_shape_of_the_targets(table):
     one, both = (known().fit(table.X, y).loo_predictive() for y in (table.y, table.Y))
-    assert one.mean.shape == one.std.shape == one.log_density.shape == both.log_density.shape == (16,)
+    assert (
+        one.mean.shape == one.std.shape == one.log_density.shape == both.log_density.shape == (16,)
+    )
     assert both.mean.shape == both.std.shape == (16, 2)
     np.testing.assert_allclose(both.mean[:, 0], one.mean, **CLOSE)
 

@@ -53,7 +53,10 @@ def test_partial_fit_equals_fit(table, options, target):
     y = getattr(table, target)
     found, expected = in_parts(known(**options), table, y), known(**options).fit(table.X, y)
     assert_same_model(found, expected, table.new)
-    assert found.predict(table.new, return_df=True)[1] == expected.predict(table.new, return_df=True)[1]
+    assert (
+        found.predict(table.new, return_df=True)[1]
+        == expected.predict(table.new, return_df=True)[1]
+    )
 
 
 @every
@@ -199,7 +202,12 @@ def test_partial_fit_follows_the_dtype(table):
         (np.ones((1, 3)), [np.nan], {}, "Input y contains NaN"),
         (np.ones((2, 3)), [[1.0, 2.0]] * 2, {}, r"`y` has shape \(2, 2\); expected \(2, \*\(\)\)"),
         (np.ones((1, 3)), [1.0], {"sample_weight": [-1.0]}, "`sample_weight` is -1 at row 0"),
-        (np.ones((1, 3)), [1.0], {"noise_variance": [0.1]}, r"is \[0.1\]; expected none, as in `fit`"),
+        (
+            np.ones((1, 3)),
+            [1.0],
+            {"noise_variance": [0.1]},
+            r"is \[0.1\]; expected none, as in `fit`",
+        ),
     ],
     ids=["features", "rows", "nan", "nan-target", "outputs", "weight", "noise"],
 )

@@ -40,7 +40,14 @@ class Recorder:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"prior": "student"}, {"ard": True}, {"posterior": "nngp"}, {"rank": 8}, {"normalize_y": True}],
+    [
+        {},
+        {"prior": "student"},
+        {"ard": True},
+        {"posterior": "nngp"},
+        {"rank": 8},
+        {"normalize_y": True},
+    ],
     ids=str,
 )
 def test_search_improves_the_evidence(table, options):
@@ -113,15 +120,13 @@ def test_restarts_raise_when_bounds_are_infinite(table):
 
 
 def test_bounds_hold_and_are_relative_to_the_targets(table):
-    square = (table.y**2).mean()
-    pinned = fitted(table, noise_variance_bounds=(0.5, 0.6), amplitude_bounds=(3.0, 3.1))
-    assert 0.5 <= pinned.noise_variance_ / square * (1 + 1e-9)
-    assert pinned.noise_variance_ / square <= 0.6 * (1 + 1e-9)
-    assert 3.0 <= pinned.amplitude_ / square * (1 + 1e-9)
-    assert pinned.amplitude_ / square <= 3.1 * (1 + 1e-9)
-    df = fitted(table, prior="student", prior_df_bounds=(20.0, 25.0)).prior_df_
-    assert 20.0 <= df * (1 + 1e-9)
-    assert df <= 25.0 * (1 + 1e-9)
+    square, slack = (table.y**2).mean(), 1.0 + 1e-9  # a logarithm and back
+    pairs = {"noise_variance": (0.5, 0.6), "amplitude": (3.0, 3.1), "prior_df": (20.0, 25.0)}
+    options = {f"{name}_bounds": pair for name, pair in pairs.items()}
+    model = fitted(table, prior="student", **options)
+    for name, (low, high) in pairs.items():
+        found = getattr(model, f"{name}_") / (1.0 if name == "prior_df" else square)
+        assert low / slack <= found <= high * slack
 
 
 @pytest.mark.parametrize(
@@ -130,8 +135,14 @@ def test_bounds_hold_and_are_relative_to_the_targets(table):
         ({}, ["kernel__bias_var", "amplitude", "noise_variance"]),
         ({"amplitude": 1.0}, ["kernel__bias_var", "noise_variance"]),
         ({"noise_variance": 0.1, "kernel": NTK()}, ["amplitude"]),
-        ({"prior": "student", "amplitude": 1.0}, ["kernel__bias_var", "noise_variance", "prior_df"]),
-        ({"prior": "student", "prior_df": 5.0}, ["kernel__bias_var", "amplitude", "noise_variance"]),
+        (
+            {"prior": "student", "amplitude": 1.0},
+            ["kernel__bias_var", "noise_variance", "prior_df"],
+        ),
+        (
+            {"prior": "student", "prior_df": 5.0},
+            ["kernel__bias_var", "amplitude", "noise_variance"],
+        ),
         ({"kernel": NTK(), "amplitude": 1.0, "noise_variance": 0.1}, []),
         (
             {"kernel": 2.0 * NNGP(), "ard": True, "amplitude": 1.0},
@@ -218,7 +229,12 @@ def test_fixed_kernel_is_evaluated_once(table, monkeypatch):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"rank": 8}, {"evidence": "stochastic", "max_epochs": 2}, {"rank": 8, "evidence": "stochastic"}],
+    [
+        {},
+        {"rank": 8},
+        {"evidence": "stochastic", "max_epochs": 2},
+        {"rank": 8, "evidence": "stochastic"},
+    ],
     ids=str,
 )
 def test_progress_goes_to_stderr_when_verbose(table, options, capsys):
@@ -286,6 +302,6 @@ def test_search_raises_when_the_kernel_is_not_finite(table):
             return torch.where(values["bias_var"] > 1e-3, torch.nan, K)
 
     model = NTKGaussianProcessRegressor(Broken(bias_var=0.1))
-    with pytest.raises(ValueError, match=r"not finite .*(kernel__)?bias_var=0.1"):
+    with pytest.raises(ValueError, match=r"finite.*bias_var=0.1"):
         model.fit(table.X, table.y)
     assert not hasattr(model, "theta_")

@@ -125,7 +125,9 @@ def tilts(seed=0):
     """pairs (6, 5), then cosine and half-angle parts of rows (6, 1) and columns (1, 5)."""
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(0.1, 1.4, (6, 1)), rng.uniform(0.1, 1.4, (1, 5))
-    parts = [f(phi) for phi in (x, y) for f in (np.cos, lambda p: np.cos(p / 2), lambda p: np.sin(p / 2))]
+    parts = [
+        f(phi) for phi in (x, y) for f in (np.cos, lambda p: np.cos(p / 2), lambda p: np.sin(p / 2))
+    ]
     return [angles(), *map(torch.from_numpy, parts)]
 
 
@@ -201,7 +203,9 @@ def test_second_derivatives_raise_instead_of_being_wrong():
 
 @pytest.mark.parametrize("activation", RECTIFIERS, ids=repr)
 @pytest.mark.parametrize("bias_var", [0.0, 0.2])
-def test_kernel_gradients_equal_autograd_without_hand_written_steps(activation, bias_var, monkeypatch):
+def test_kernel_gradients_equal_autograd_without_hand_written_steps(
+    activation, bias_var, monkeypatch
+):
     kernel = NTK(depth=3, activation=activation, bias_var=bias_var, input_scale_bounds=(0.1, 10.0))
     x, y, W = rows(7), degenerate_rows()[5:], np.random.default_rng(0).standard_normal((7, 7))
     hand = kernel.vjp(x, y, W)

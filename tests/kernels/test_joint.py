@@ -18,7 +18,9 @@ OTHERS = {
     "constant": KERNELS["constant"],
     "scaled sum": 2.0 * (NTK(1) + NTK(2)),
 }
-every = pytest.mark.parametrize("kernel", [*NETWORKS.values(), *SCALED.values()], ids=[*NETWORKS, *SCALED])
+every = pytest.mark.parametrize(
+    "kernel", [*NETWORKS.values(), *SCALED.values()], ids=[*NETWORKS, *SCALED]
+)
 
 
 def assert_close(actual, desired, rtol=1e-12):
@@ -69,7 +71,9 @@ def test_nngp_is_an_nngp_of_the_same_network(kernel):
 def test_scaled_network_scales_both():
     kernel = NTK(depth=2, bias_var=0.1)
     for name in ("joint", "joint_diag"):
-        for scaled, one in zip(getattr(3.0 * kernel, name)(X), getattr(kernel, name)(X), strict=True):
+        for scaled, one in zip(
+            getattr(3.0 * kernel, name)(X), getattr(kernel, name)(X), strict=True
+        ):
             np.testing.assert_allclose(scaled, 3.0 * one, rtol=1e-14)
     assert (3.0 * kernel).nngp() == 3.0 * kernel.nngp()
 
@@ -83,13 +87,17 @@ def test_nngp_of_an_nngp_is_a_copy():
 @pytest.mark.parametrize("kernel", OTHERS.values(), ids=OTHERS)
 def test_other_kernels_have_none_of_them(kernel):
     for call in (lambda: kernel.joint(X), lambda: kernel.joint_diag(X), lambda: kernel.nngp()):
-        with pytest.raises(TypeError, match=r"is no tangent kernel of a network, .*posterior='ntkgp'"):
+        with pytest.raises(
+            TypeError, match=r"is no tangent kernel of a network, .*posterior='ntkgp'"
+        ):
             call()
 
 
 def test_joint_diag_takes_tensors_and_float32():
     kernel = NTK(depth=2, bias_var=0.1)
-    for found, wanted in zip(kernel.joint_diag(torch.from_numpy(X)), kernel.joint_diag(X), strict=True):
+    for found, wanted in zip(
+        kernel.joint_diag(torch.from_numpy(X)), kernel.joint_diag(X), strict=True
+    ):
         assert isinstance(found, torch.Tensor)
         np.testing.assert_array_equal(found, wanted)
     with config_context(dtype="float32"):
