@@ -12,9 +12,7 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
-from sknk._array import to_numpy
 from sknk._estimator import PLACE_CONSTRAINTS, KernelEstimator, public_kernel, unchanged_on_error
 from sknk._training import merge_rows
 from sknk._validation import (
@@ -22,9 +20,9 @@ from sknk._validation import (
     StrOptions,
     check_class_weights,
     fit_context,
-    nonnegative_variance,
     warn_unscaled,
 )
+from sknk.gaussian_process._class_predictions import ClassPredictionMixin
 from sknk.gaussian_process._classification import DirichletModel
 from sknk.gaussian_process._classifying import (
     check_conflicts,
@@ -33,9 +31,7 @@ from sknk.gaussian_process._classifying import (
     train,
 )
 from sknk.gaussian_process._densities import Gaussian, Student
-from sknk.gaussian_process._predictions import blocks
 from sknk.gaussian_process._search import with_feature_scales
-from sknk.gaussian_process._softmax import expected_softmax
 from sknk.kernels import NTK
 from sknk.kernels._base import Kernel
 
@@ -44,7 +40,7 @@ __all__ = ["NTKGaussianProcessClassifier"]
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 
 
-class NTKGaussianProcessClassifier(ClassifierMixin, KernelEstimator):
+class NTKGaussianProcessClassifier(ClassPredictionMixin, ClassifierMixin, KernelEstimator):
     r"""Gaussian process classification with tangent kernels, for two classes or more at once.
 
     Every class c has a latent function :math:`f_c \sim GP(0, a K)`, and
@@ -285,84 +281,6 @@ class NTKGaussianProcessClassifier(ClassifierMixin, KernelEstimator):
             self.loo_score_ = evidence_of(model, hyper, "loo", gradient=False).value
             self._gain = law.factor(model.quad(), n)
 
-    def predict_latent(self, X: Any, return_std: bool = False) -> Any:
-        """Return means of the latent functions, and their standard deviations.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Rows.
-        return_std : bool, default=False
-            Also return standard deviations.
-
-        Returns
-        -------
-        mean : ndarray of shape (m, C)
-            Dimensionless.
-        std : ndarray of shape (m, C)
-            If `return_std`.
-        """
-        found = self._blockwise(X, self._mean_and_variance)
-        mean, variance = found[..., 0], found[..., 1]
-        return (mean, np.sqrt(nonnegative_variance(variance))) if return_std else mean
-
-    def _mean_and_variance(self, rows: Tensor) -> Tensor:
-        mean, variance, _ = self._model.latent(rows)
-        gain = torch.from_numpy(self._gain).to(mean)
-        return torch.stack([mean, variance * gain], dim=-1)
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Return the means of the latent functions.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (m,) for two classes, (m, C) for more
-            Dimensionless; for two classes the second's less the first's.
-        """
-        mean = self.predict_latent(X)
-        return mean[:, 1] - mean[:, 0] if mean.shape[1] == 2 else mean
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return class probabilities, the expected softmax of the latent functions.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (m, C)
-            Rows sum to 1.
-        """
-        return self._blockwise(X, self._probabilities)
-
-    def _probabilities(self, rows: Tensor) -> Tensor:
-        latent = self._model.latent(rows)
-        root = latent.root
-        if latent.covariance is None:
-            root = root * torch.from_numpy(np.sqrt(self._gain)).to(root)
-        return expected_softmax(latent.mean, root, self._df)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (m,)
-        """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
-
     def log_marginal_likelihood(
         self, theta: Any = None, eval_gradient: bool = False, clone_kernel: bool = True
     ) -> Any:
@@ -400,14 +318,6 @@ class NTKGaussianProcessClassifier(ClassifierMixin, KernelEstimator):
         with self._context(None), torch.no_grad():
             score = evidence_of(self._model, hyper, "evidence", gradient=eval_gradient)
         return (score.value, hyper.flatten(score)) if eval_gradient else score.value
-
-    def _blockwise(self, X: Any, function: Callable[[Tensor], Tensor]) -> np.ndarray:
-        """Apply a function of rows block by block."""
-        check_is_fitted(self)
-        with self._context(X), torch.no_grad():
-            X = self._checked_rows(X)
-            found = [function(rows) for _, rows in blocks(X, len(self.X_fit_))]
-            return np.concatenate([to_numpy(part).astype(np.float64) for part in found])
 
     def _numeric(self) -> bool:
         return False

@@ -93,6 +93,9 @@ class FittedRegressor(KernelEstimator):
         self._law = density_of(hyper)
         self.prior_df_ = hyper["prior_df"] if isinstance(self._law, Student) else np.inf
         self._quad = np.zeros(model.Y.shape[1])
+        for name in ("inducing_rows_", "dual_coef_"):  # of another kind of model, fitted before
+            if hasattr(self, name):
+                delattr(self, name)
         if isinstance(model, SparseModel):
             self.inducing_rows_ = model.Z
         else:

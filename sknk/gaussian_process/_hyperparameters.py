@@ -202,11 +202,11 @@ def maximize(
     """
     if not len(start.theta):
         return Climb(start, score(start).value, np.empty(0))
-    lowest = np.inf
+    lowest, summit = np.inf, start.theta
     with _ticker(verbose) as tick:
 
         def negative(theta: np.ndarray, eval_gradient: bool = True) -> Any:
-            nonlocal lowest
+            nonlocal lowest, summit
             here = start.at(theta)
             try:
                 found = score(here)
@@ -215,9 +215,12 @@ def maximize(
                     raise  # the start itself
                 wall = lowest + _WALL * (1.0 + abs(lowest))
                 return (wall, np.zeros_like(theta)) if eval_gradient else wall
+            except ValueError as error:
+                raise ValueError(f"{error} The hyperparameters are {here}.") from error
             gradient = here.flatten(found)
             check_finite(found.value, gradient, here)
-            lowest = min(lowest, -found.value)
+            if -found.value < lowest:
+                lowest, summit = -found.value, theta.copy()
             tick(found.value)
             return (-found.value, -gradient) if eval_gradient else -found.value
 
@@ -227,8 +230,9 @@ def maximize(
             theta, value = optimizer(negative, begin, bounds=bounds)
             return Climb(start.at(theta), -float(value), np.ones_like(begin))
         units = np.ones_like(begin) if units is None else units
-        theta, value, spread = _lbfgs(negative, begin, bounds, units, enough, max_evaluations)
-    return Climb(start.at(theta), -value, spread)
+        spread = _lbfgs(negative, begin, bounds, units, enough, max_evaluations)[2]
+    # Not what L-BFGS-B returns: a failed line search leaves the value of its last trial there.
+    return Climb(start.at(summit), -lowest, spread)
 
 
 def _lbfgs(

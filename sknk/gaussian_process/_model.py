@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, compute_dtype, row_dtype, to_numpy
-from sknk._training import TrainingSet
+from sknk._training import TrainingSet, merge_rows
+from sknk.gaussian_process._bounds import SparseEvidence
 from sknk.gaussian_process._evidence import Observations, density_of
 from sknk.gaussian_process._hyperparameters import Hyperparameters
 from sknk.gaussian_process._posteriors import (
@@ -56,8 +57,24 @@ class _Solved(NamedTuple):
     nngp: Tensor | None
 
 
+class _Merging:
+    """Copies of a row that came in different calls, as one distinct row."""
+
+    def merged(self: Any) -> Any:
+        """Return the model with all copies merged; itself where there are none."""
+        training = self.training
+        w = np.ones(len(training.first)) if training.weights is None else training.weights
+        each = training.share * np.where(training.group < 0, 0.0, w[training.group])
+        again = merge_rows(training.rows, training.Y[training.group], each, precomputed=False)
+        if len(again.first) == len(training.first):
+            return self
+        kept = training.group[again.first]
+        own = None if self.own is None else self.own[kept]
+        return self._on(training=again, Y=self.Y[kept], own=own)
+
+
 @dataclass
-class ExactModel:
+class ExactModel(_Merging):
     """A Gaussian process, or the law of trained networks, on all rows.
 
     Attributes
@@ -87,6 +104,9 @@ class ExactModel:
     time: float | None = None
     appended: Factorization | None = None
     _solved: tuple[Any, _Solved] | None = field(default=None, repr=False)
+
+    def _on(self, **rows: Any) -> Self:
+        return replace(self, appended=None, _solved=None, **rows)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_solved": None}
@@ -154,9 +174,14 @@ class ExactModel:
         K = self.hyper.kernel(data.X).mul_(self.hyper["amplitude"]) if K is None else K
         if self.time is None:
             return self.solver.factorize(K, data.ratio * noise, overwrite=True)
-        # Flow of weighted squared errors has the eigenvectors of R^-1/2 K R^-1/2, R the ratios.
-        factor = self.solver.factorize(K, data.ratio, overwrite=True)
-        return factor.reshift(data.ratio * noise)
+        # Flow of squared errors weighted by w has the eigenvectors of w^1/2 K w^1/2.
+        w = self.training.weights
+        each = np.ones(len(data.X)) if w is None else 1.0 / w
+        copies = as_tensor(each, data.X.device, data.Y.dtype)
+        if self.own is None:
+            return self.solver.factorize(K, copies, overwrite=True).reshift(copies * noise)
+        K.diagonal().add_(data.ratio * noise)  # a ridge of each row's own
+        return self.solver.factorize(K, copies, overwrite=True).reshift(torch.zeros_like(copies))
 
     def append(self, added: TrainingSet, Y: np.ndarray, own: np.ndarray | None) -> Self:
         """Return the model with rows added and the same hyperparameters; O(n^2 m)."""
@@ -222,7 +247,7 @@ def _sandwich_diagonal(factor: Factorization, S: Tensor) -> Tensor:
 
 
 @dataclass
-class SparseModel:
+class SparseModel(_Merging):
     """A Gaussian process known through inducing rows, all in NumPy.
 
     Attributes
@@ -305,6 +330,9 @@ class SparseModel:
         K_zx = posterior.cross(data.X)
         return LeaveOneOut(*posterior.law.leave_one_out(K_zx, prior, data.Y, noise))
 
+    def _on(self, **rows: Any) -> Self:
+        return replace(self, **rows)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_found": None}
 
@@ -327,8 +355,19 @@ class SparseModel:
         }
         return InducingPosterior(**tensors)
 
+    def evidence(self) -> float:
+        """Return the collapsed bound of the evidence at the inducing rows; O(n k^2)."""
+        data = self.observations
+        Z = as_tensor(self.Z, data.X.device, data.X.dtype)
+        return SparseEvidence(data, Z)(self.hyper, gradient=False).value
+
     def append(self, added: TrainingSet, Y: np.ndarray, own: np.ndarray | None) -> Self:
         """Return the model with rows added and the same hyperparameters; O(m k^2 + k^3)."""
+        if self.law.get("precision") is None:
+            raise NotImplementedError(
+                "`partial_fit` cannot append to a variational posterior; use evidence='exact', or "
+                "`fit` on all rows."
+            )
         new = Observations.of(added, Y, own)
         posterior = self.posterior()
         noise = new.ratio * self.hyper["noise_variance"]

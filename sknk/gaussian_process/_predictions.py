@@ -256,8 +256,9 @@ class PredictionMixin:
         """
         check_is_fitted(self)
         with self._context(None), torch.no_grad():
-            training = self._model.training
-            mean, scale, n = self._leave_one_out()
+            model = self._model.merged()
+            training = model.training
+            mean, scale, n = self._leave_one_out(model)
             left = training.group < 0
             mean, scale, n = (v[training.group] for v in (mean, scale, n))
             if left.any():
@@ -268,9 +269,9 @@ class PredictionMixin:
         density = self._log_density(Y, mean, scale, n)
         return LOOPrediction(self._squeeze(mean), self._squeeze(std), density)
 
-    def _leave_one_out(self: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _leave_one_out(self: Any, model: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return means and scales (u, t) of new targets at distinct rows, and rows left (u, 1)."""
-        model, data = self._model, self._model.observations
+        data = model.observations
         found = model.leave_one_out()
         mean, variance = (to_numpy(v).astype(np.float64) for v in found)
         variance = nonnegative_variance(variance)

@@ -55,6 +55,14 @@ class Targets:
         return (Y - self.mean) / self.scale
 
 
+def _check_bounds(name: str, pair: Any) -> None:
+    found = np.asarray(pair, dtype=np.float64)
+    if found.shape != (2,) or not 0 < found[0] <= found[1]:
+        raise ValueError(
+            f"`{name}` is {pair!r}; expected a pair of positive numbers, lower and upper."
+        )
+
+
 def check_conflicts(model: Any) -> None:
     """Refuse combinations of parameters that have no meaning.
 
@@ -87,6 +95,10 @@ def check_conflicts(model: Any) -> None:
             ensemble and sparse,
             "trained networks depend on all rows; use rank=None",
         ),
+        "`training_time` and solver='cholesky'": (
+            flowing and (model.solver == "cholesky" or isinstance(model.solver, Cholesky)),
+            "gradient flow needs eigenvectors; use solver='auto'",
+        ),
         "`training_time` and `rank`": (
             flowing and sparse,
             "gradient flow needs the spectrum of the whole Gram matrix; use rank=None",
@@ -96,6 +108,7 @@ def check_conflicts(model: Any) -> None:
         if wrong:
             raise ValueError(f"{what} exclude each other: {why}.")
     for name in ("amplitude", "noise_variance", *(["prior_df"] if student else [])):
+        _check_bounds(f"{name}_bounds", getattr(model, f"{name}_bounds"))
         if model.optimizer is None and isinstance(getattr(model, name), str):
             raise ValueError(
                 f"`{name}` is 'estimate' but `optimizer` is None; expected a number. Pass, say, "
@@ -135,14 +148,14 @@ def _scalar(model: Any, name: str, targets: Targets, start: float) -> Scalar:
         low, high = getattr(model, f"{name}_bounds")
         scale = targets.square
         return Scalar(float(np.clip(start, low * scale, high * scale)), (low * scale, high * scale))
-    if np.ndim(given):
-        return Scalar(1.0)  # the variances themselves are in the observations
     units = targets.scale**2
     if np.ptp(units) > 1e-12 * units.max():
         raise ValueError(
             f"`{name}` is {given!r} for {len(units)} outputs whose scales differ, which "
             f"`normalize_y` divides by; pass {name}='estimate' or normalize_y=False."
         )
+    if np.ndim(given):
+        return Scalar(1.0)  # the variances themselves are in the observations
     return Scalar(float(given) / float(units[0]))
 
 
@@ -285,5 +298,8 @@ def _search(
 
 def generator_of(random_state: Any) -> torch.Generator:
     """Return a private generator on the CPU, seeded as scikit-learn would."""
-    seed = int(check_random_state(random_state).randint(2**31 - 1))
-    return torch.Generator().manual_seed(seed)
+    generator = torch.Generator()
+    if random_state is None:
+        generator.seed()  # the operating system's, not the global generator's
+        return generator
+    return generator.manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))

@@ -69,7 +69,7 @@ class NTKGaussianProcessRegressor(PredictionMixin, RegressorMixin, FittedRegress
         Degrees of freedom of a Student prior; large ones are Gaussian.
     evidence : {"exact", "stochastic"}, default="exact"
         What is maximised: the evidence by L-BFGS-B, or its lower bound in minibatches (Immer et al.
-        2023) by Adam.
+        2023) by Adam, from one start.
     rank : int or None, default=None
         Inducing rows of a sparse approximation: with exact evidence the collapsed bound (Titsias
         2009), O(n rank^2); with a stochastic one a variational posterior in minibatches (Hensman
@@ -138,7 +138,8 @@ class NTKGaussianProcessRegressor(PredictionMixin, RegressorMixin, FittedRegress
 
     Notes
     -----
-    Sample weights count copies, also in the evidence. Rows equal in x and y are merged.
+    Sample weights count copies, also in the evidence. Rows equal in x and y (and in noise variance,
+    where each has its own) are merged, so ``WhiteKernel`` draws one noise for all copies.
 
     Examples
     --------
@@ -325,6 +326,11 @@ class NTKGaussianProcessRegressor(PredictionMixin, RegressorMixin, FittedRegress
             For rows or targets that do not fit the model's.
         """
         if not hasattr(self, "_model"):
+            if noise_variance is not None:
+                raise ValueError(
+                    "`noise_variance` of rows is given to the first `partial_fit`, which is `fit`; "
+                    "expected None. Pass it to the constructor."
+                )
             return self.fit(X, y, sample_weight)
         with unchanged_on_error(self), self._context(X), torch.no_grad():
             X, y = self._checked_rows(X, y, reset=False)
@@ -342,5 +348,5 @@ class NTKGaussianProcessRegressor(PredictionMixin, RegressorMixin, FittedRegress
             if given is not None and self._given is not None:
                 self._given = np.append(self._given, given)
             self._store(self._model, X, y)
-            self.log_marginal_likelihood_value_ = self.log_marginal_likelihood(self.theta_)
+            self.log_marginal_likelihood_value_ = self._model.evidence() - self._unit_nats(self._n)
         return self

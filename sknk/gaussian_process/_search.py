@@ -151,5 +151,5 @@ def _random_starts(start: Hyperparameters, count: int, random_state: Any) -> lis
             f"`n_restarts_optimizer` is {count}, but the bounds of {bad} are not finite; expected "
             "finite bounds to draw starts from."
         )
-    rng = check_random_state(random_state)
+    rng = np.random.default_rng() if random_state is None else check_random_state(random_state)
     return [start.at(rng.uniform(bounds[:, 0], bounds[:, 1])) for _ in range(count)]

@@ -103,14 +103,14 @@ class Foreign(Kernel):
         MemoryBudgetError
             If the array does not fit.
         """
+        if self.n_dims == 0:
+            return np.empty(0)
         if not (Y is None or Y is X):
             raise NotImplementedError(
                 f"{self.kernel} is a scikit-learn kernel without gradients of cross Gram matrices; "
                 "use an sknk kernel, or fix its hyperparameters."
             )
         x, n = self._rows(X, None)[0], len(X)
-        if self.n_dims == 0:
-            return np.empty(0)
         check_memory(
             8.0 * n * n * (1 + self.n_dims),
             x.device,

@@ -1,9 +1,8 @@
-"""NTKGaussianProcessClassifier: labels, weights, searches, and every way to the posterior."""
+"""NTKGaussianProcessClassifier: labels, latent functions, weights, state, real tables."""
 
 import copy
 import io
 import pickle
-import sys
 
 import joblib
 import numpy as np
@@ -18,47 +17,25 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_sample_weight
 
 from sknk import NTKGaussianProcessClassifier
-from sknk.gaussian_process import _classifying, _search
-from sknk.kernels import NTK
-from tests.cases import FREE, rows
-from tests.reference import classification as oracle
-from tests.reference import laplace
+from tests.cases import rows
+from tests.gaussian_process.classifiers import (
+    NEW,
+    REPEATS,
+    TWO,
+    WAYS,
+    WEIGHTS,
+    N,
+    X,
+    Y,
+    assert_same,
+    every,
+    every_exact,
+    known,
+    searching,
+)
 
-KERNEL = NTK(depth=2, bias_var=0.1)
-KNOWN = {"optimizer": None, "amplitude": 3.0, "alpha_eps": 0.03}
-WAYS = {
-    "dirichlet": {},
-    "student": {"prior": "student"},
-    "laplace": {"inference": "laplace"},
-    "variational": {"inference": "variational", "rank": 15, "max_epochs": 10, "random_state": 0},
-}
-EXACT = ["dirichlet", "student", "laplace"]
-every = pytest.mark.parametrize("way", WAYS)
-every_exact = pytest.mark.parametrize("way", EXACT)
-
-N = 24
-X, NEW = rows(N, seed=5), rows(9, seed=7)
-SIGNAL = X[:, 0] + X[:, 1] ** 2 + 0.5 * rows(N, seed=6)[:, 0]
-Y = np.array(["a", "b", "c"])[np.digitize(SIGNAL, [0.2, 1.2])]
-TWO = np.array(["no", "yes"])[(SIGNAL > 0.5).astype(int)]
-WEIGHTS = np.random.default_rng(9).uniform(0.2, 3.0, N)
-REPEATS = np.random.default_rng(8).integers(1, 4, N)
 # What scikit-learn asks of weights against repetitions.
 REPEAT_RTOL = 1e-7
-
-
-def known(way="dirichlet", kernel=KERNEL, **options):
-    """An estimator that searches nothing."""
-    return NTKGaussianProcessClassifier(kernel, **{**KNOWN, **WAYS[way], **options})
-
-
-def searching(way="dirichlet", kernel=KERNEL, **options):
-    """An estimator that searches for a while."""
-    return NTKGaussianProcessClassifier(kernel, **{"max_evaluations": 8, **WAYS[way], **options})
-
-
-def assert_same(one, other, rtol=1e-12):
-    np.testing.assert_allclose(one.predict_proba(NEW), other.predict_proba(NEW), rtol=rtol)
 
 
 # --- labels ------------------------------------------------------------------------------------
@@ -267,255 +244,6 @@ def test_order_of_rows_does_not_matter(way):
     order = np.random.default_rng(10).permutation(N)
     one, other = known(way).fit(X, Y, WEIGHTS), known(way).fit(X[order], Y[order], WEIGHTS[order])
     assert_same(one, other, rtol=1e-9)
-
-
-# --- the search --------------------------------------------------------------------------------
-
-
-def climbed(model):
-    return model.loo_score_ if model.inference == "dirichlet" else model.log_marginal_likelihood()
-
-
-@every_exact
-def test_search_does_not_lower_its_score(way):
-    found = searching(way, max_evaluations=100).fit(X, Y)
-    start = 10.0 if found.inference == "dirichlet" else 4.0
-    before = known(way, amplitude=start, alpha_eps=0.01).fit(X, Y)
-    assert climbed(found) > climbed(before)
-    assert climbed(found) >= climbed(searching(way, max_evaluations=1).fit(X, Y))
-
-
-@pytest.mark.parametrize("way", ["dirichlet", "laplace"])
-def test_search_ends_where_the_score_is_flat(way):
-    model = searching(way, max_evaluations=100).fit(X, Y, WEIGHTS)
-    hyper = model._model.hyper
-    kind = "loo" if way == "dirichlet" else "evidence"
-    score = _classifying.evidence_of(model._model, hyper, kind, gradient=True)
-    slope, (low, high) = hyper.flatten(score), hyper.bounds.T
-    inside = (hyper.theta > low + 1e-6) & (hyper.theta < high - 1e-6)
-    # A climb ends at relative changes of 1e-5: slopes of 1e-2 over curvatures of order one.
-    assert np.abs(slope[inside]).max(initial=0.0) < 0.1
-
-
-@every_exact
-def test_restarts_do_not_lower_the_score(way):
-    one = searching(way).fit(X, Y)
-    more = searching(way, n_restarts_optimizer=2, random_state=0).fit(X, Y)
-    assert climbed(more) >= climbed(one) - 1e-9
-    assert_same(more, searching(way, n_restarts_optimizer=2, random_state=0).fit(X, Y))
-
-
-@pytest.mark.parametrize("way", ["dirichlet", "laplace"])
-def test_search_on_few_rows_ends_like_a_search_on_all(way, monkeypatch):
-    order = np.argsort(Y, kind="stable")  # sorted by class: part of the rows still has them all
-    x, y = X[order], Y[order]
-    whole = searching(way, max_evaluations=100).fit(x, y)
-    monkeypatch.setattr(_search, "_FEW_ROWS", 8)
-    sizes, take = [], _search.subset_of
-    monkeypatch.setattr(_search, "subset_of", lambda n: sizes.append(take(n)) or sizes[-1])
-    parts = searching(way, max_evaluations=100).fit(x, y)
-    assert [len(s) for s in sizes] == [8]
-    assert climbed(parts) == pytest.approx(climbed(whole), abs=0.5)  # nats
-
-
-def test_hyperparameters_are_named_in_the_order_of_theta():
-    model = searching(kernel=NTK(depth=1, bias_var=0.2, weight_var_bounds=FREE)).fit(X, Y)
-    names = ["kernel__bias_var", "kernel__weight_var", "amplitude", "alpha_eps"]
-    assert sorted(model.hyperparameter_names_[:2]) == names[:2]
-    assert model.hyperparameter_names_[2:] == names[2:]
-    values = dict(zip(model.hyperparameter_names_, np.exp(model.theta_), strict=True))
-    assert values["kernel__bias_var"] == pytest.approx(model.kernel_.bias_var)
-    assert values["amplitude"] == pytest.approx(model.amplitude_)
-    assert values["alpha_eps"] == pytest.approx(model.alpha_eps_)
-
-
-@every_exact
-def test_hyperparameters_given_as_numbers_stay(way):
-    model = searching(way, amplitude=2.0, alpha_eps=0.07).fit(X, Y)
-    assert model.amplitude_ == 2.0
-    assert model.hyperparameter_names_ == ["kernel__bias_var"]
-    if way != "laplace":
-        assert model.alpha_eps_ == 0.07
-
-
-@every
-def test_hyperparameters_stay_within_bounds(way):
-    model = searching(way, amplitude_bounds=(0.5, 0.6), alpha_eps_bounds=(0.2, 0.25)).fit(X, Y)
-    # Logarithms round.
-    assert 0.5 - 1e-12 <= model.amplitude_ <= 0.6 + 1e-12
-    assert 0.2 - 1e-12 <= getattr(model, "alpha_eps_", 0.2) <= 0.25 + 1e-12
-
-
-@every
-def test_fit_without_optimizer_keeps_the_kernel(way):
-    model = known(way).fit(X, Y)
-    assert model.kernel_ == KERNEL
-    assert model.amplitude_ == pytest.approx(3.0, rel=1e-12)
-
-
-@every_exact
-def test_fit_never_changes_the_kernel_it_was_given(way):
-    kernel = NTK(depth=2, bias_var=0.1)
-    model = searching(way, kernel).fit(X, Y)
-    assert kernel == KERNEL
-    assert model.kernel_ != kernel
-
-
-@every_exact
-def test_optimizer_may_be_a_function(way):
-    seen = []
-
-    def stay(function, theta, bounds):
-        value, slope = function(theta)
-        seen.append((theta, bounds, slope))
-        assert function(theta, eval_gradient=False) == pytest.approx(value, rel=1e-9)
-        return theta, value
-
-    model = searching(way, optimizer=stay).fit(X, Y)
-    theta, bounds, slope = seen[0]
-    np.testing.assert_allclose(model.theta_, theta, rtol=1e-12)
-    assert slope.shape == theta.shape
-    assert bounds.shape == (len(theta), 2)
-
-
-@every
-def test_ard_frees_a_scale_for_every_feature(way):
-    irrelevant = np.column_stack([X[:, 0], rows(N, 1, seed=13)])
-    y = np.where(X[:, 0] > 0, "yes", "no")
-    model = searching(way, ard=True, max_evaluations=30).fit(irrelevant, y)
-    scales = model.kernel_.input_scale
-    assert np.shape(scales) == (2,)
-    assert "kernel__input_scale[1]" in model.hyperparameter_names_
-    if way == "dirichlet":
-        assert scales[0] > scales[1]
-
-
-def test_default_kernel_is_ntk_with_bias():
-    model = NTKGaussianProcessClassifier(**KNOWN).fit(X, Y)
-    assert model.kernel_ == NTK(bias_var=0.1)
-
-
-@every_exact
-def test_sklearn_kernels_are_searched_like_ours(way):
-    model = searching(way, RBF(), max_evaluations=30).fit(X, Y)
-    assert isinstance(model.kernel_, RBF)
-    assert model.kernel_.length_scale != 1.0
-    assert climbed(model) > climbed(searching(way, RBF(length_scale_bounds="fixed")).fit(X, Y)) - 1
-
-
-# --- Laplace -----------------------------------------------------------------------------------
-
-ONE_HOT = np.eye(3)[np.unique(Y, return_inverse=True)[1]]
-
-
-@pytest.fixture(params=["ones", "weights"])
-def w(request):
-    return np.ones(N) if request.param == "ones" else WEIGHTS
-
-
-def test_laplace_evidence_equals_dense(w):
-    model = known("laplace").fit(X, Y, w)
-    wanted = laplace.log_evidence(3.0 * KERNEL(X), ONE_HOT, w)
-    np.testing.assert_allclose(model.log_marginal_likelihood_value_, wanted, rtol=1e-9)
-    np.testing.assert_allclose(model.log_marginal_likelihood(model.theta_), wanted, rtol=1e-9)
-
-
-def test_laplace_evidence_gradient_matches_finite_differences(w):
-    kernel = NTK(depth=2, bias_var=0.2, input_scale=0.8, input_scale_bounds=FREE)
-    model = searching("laplace", kernel, max_evaluations=1).fit(X, Y, w)
-    theta = model.theta_ + 0.1
-    value, found = model.log_marginal_likelihood(theta, eval_gradient=True)
-    assert len(found) == 3
-    wanted = oracle.differences(model.log_marginal_likelihood, theta, h=1e-2)
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
-    assert value == pytest.approx(model.log_marginal_likelihood(theta), rel=1e-12)
-
-
-@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1], [0, 1, 1, 1, 0]], ids=["three", "two"])
-def test_laplace_evidence_is_near_the_average_over_the_prior(labels):
-    labels = np.array(labels)
-    model = known("laplace", amplitude=1.5).fit(X[:5], labels)
-    K = 1.5 * KERNEL(X[:5])
-    wanted, error = oracle.sampled_evidence(K, labels, labels.max() + 1)
-    # The approximation's own bias, and the draws'.
-    assert abs(model.log_marginal_likelihood_value_ - wanted) < 0.2 + 4 * error
-
-
-def test_laplace_latent_equals_dense(w):
-    cross, diag = 3.0 * KERNEL(X, NEW), 3.0 * KERNEL.diag(NEW)
-    mean, cov = laplace.predict(3.0 * KERNEL(X), ONE_HOT, w, cross, diag)
-    found = known("laplace").fit(X, Y, w).predict_latent(NEW, return_std=True)
-    np.testing.assert_allclose(found[0], mean, rtol=1e-7, atol=1e-8)
-    variance = np.diagonal(cov, axis1=1, axis2=2)
-    np.testing.assert_allclose(found[1], np.sqrt(variance), rtol=1e-7)
-
-
-def test_laplace_proba_matches_monte_carlo():
-    cross, diag = 3.0 * KERNEL(X, NEW), 3.0 * KERNEL.diag(NEW)
-    law = laplace.predict(3.0 * KERNEL(X), ONE_HOT, np.ones(N), cross, diag)
-    z = np.random.default_rng(1).standard_normal((50_000, 3))
-    roots = np.linalg.cholesky(law[1])
-    wanted = [laplace.softmax(m + z @ L.T).mean(axis=0) for m, L in zip(law[0], roots, strict=True)]
-    found = known("laplace").fit(X, Y).predict_proba(NEW)
-    # 512 points, and five standard errors of 5e4 draws.
-    np.testing.assert_allclose(found, wanted, atol=2e-3 + 5 * 0.3 / np.sqrt(5e4))
-
-
-def test_laplace_of_two_classes_equals_sklearn():
-    # f_2 - f_1 has twice the prior variance; scikit-learn's link is a sum of five error functions.
-    other = GaussianProcessClassifier(6.0 * KERNEL, optimizer=None).fit(X, TWO)
-    model = known("laplace").fit(X, TWO)
-    wanted = other.log_marginal_likelihood_value_
-    np.testing.assert_allclose(model.log_marginal_likelihood_value_, wanted, rtol=1e-8)
-    np.testing.assert_allclose(model.predict_proba(NEW), other.predict_proba(NEW), atol=2e-3)
-
-
-def test_laplace_dual_coef_gives_the_latent_means():
-    model = known("laplace").fit(X, Y, WEIGHTS)
-    cross = model.amplitude_ * model.kernel_(NEW, model.X_fit_)
-    np.testing.assert_allclose(cross @ model.dual_coef_, model.predict_latent(NEW), rtol=1e-9)
-
-
-# --- variational -------------------------------------------------------------------------------
-
-
-def test_variational_agrees_with_laplace():
-    x, y = make_blobs(120, centers=3, n_features=2, cluster_std=2.5, random_state=3)
-    x = (x - x.mean(0)) / x.std(0)
-    exact = known("laplace").fit(x[:80], y[:80]).predict_proba(x[80:])
-    options = {"rank": 40, "max_epochs": 80, "learning_rate": 0.1}
-    found = known("variational", **options).fit(x[:80], y[:80]).predict_proba(x[80:])
-    assert log_loss(y[80:], found) == pytest.approx(log_loss(y[80:], exact), rel=0.2)
-    assert np.abs(found - exact).mean() < 0.05
-
-
-def test_variational_learns_hyperparameters_and_inducing_rows():
-    model = searching("variational").fit(X, Y)
-    assert model.amplitude_ != 4.0
-    assert model.kernel_.bias_var != 0.1
-    assert model._model.Z.shape == (15, 3)
-    assert not set(map(tuple, model._model.Z)) & set(map(tuple, X))
-    assert np.isfinite(model.log_marginal_likelihood_value_)
-
-
-def test_variational_takes_no_more_inducing_rows_than_rows():
-    assert known("variational", rank=1000).fit(X, Y)._model.Z.shape == (N, 3)
-
-
-def test_variational_is_repeated_by_random_state():
-    one = known("variational", random_state=3, batch_size=7).fit(X, Y)
-    assert_same(one, known("variational", random_state=3, batch_size=7).fit(X, Y))
-    other = known("variational", random_state=4, batch_size=7).fit(X, Y)
-    assert (one.predict_proba(NEW) != other.predict_proba(NEW)).any()
-
-
-def test_variational_says_how_to_get_gpytorch(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gpytorch", None)
-    message = r"inference='variational' needs gpytorch; .*`pip install 'sknk\[gpytorch\]'`"
-    with pytest.raises(ImportError, match=message):
-        known("variational").fit(X, Y)
-    for way in EXACT:
-        known(way).fit(X, Y)
 
 
 # --- state, dtypes, devices --------------------------------------------------------------------
