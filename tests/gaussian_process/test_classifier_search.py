@@ -57,16 +57,15 @@ def test_restarts_do_not_lower_the_score(way):
 
 @pytest.mark.parametrize("way", ["dirichlet", "laplace"])
 def test_search_on_few_rows_ends_like_a_search_on_all(way, monkeypatch):
-    order = np.argsort(Y, kind="stable")  # sorted by class: part of the rows still has them all
-    x, y = X[order], Y[order]
-    # One summit: with `alpha_eps` free the score of so few rows has several.
-    options = {"max_evaluations": 100, "alpha_eps": 0.03}
-    whole = searching(way, **options).fit(x, y)
-    monkeypatch.setattr(_search, "_FEW_ROWS", 8)
-    sizes, take = [], _search.subset_of
-    monkeypatch.setattr(_search, "subset_of", lambda n: sizes.append(take(n)) or sizes[-1])
-    parts = searching(way, **options).fit(x, y)
-    assert [len(s) for s in sizes] == [8]
+    x = rows(80, seed=14)
+    x = x[np.argsort(x[:, 0])]  # sorted by class: some of the rows still have them all
+    y = np.digitize(x[:, 0] + 0.5 * rows(80, 1, seed=15)[:, 0], [-0.4, 0.4])
+    whole = searching(way, max_evaluations=100).fit(x, y)
+    monkeypatch.setattr(_search, "_FEW_ROWS", 30)
+    sizes, subset = [], _search.subset_of
+    monkeypatch.setattr(_search, "subset_of", lambda n: sizes.append(subset(n)) or sizes[-1])
+    parts = searching(way, max_evaluations=100).fit(x, y)
+    assert [len(s) for s in sizes] == [30]
     assert climbed(parts) == pytest.approx(climbed(whole), abs=0.5)  # nats
 
 
