@@ -143,17 +143,31 @@ def check_class_weights(
         If a weight is not valid, or rows of positive weight have one class.
     """
     weights = check_weights(sample_weight, X)
-    if weights is not None and y.ndim == 1 and len(np.unique(y[weights > 0])) < 2:
-        raise ValueError(
-            f"`y` has one class ({y[weights > 0].tolist()[0]!r}) where `sample_weight` is "
-            "positive; a classifier needs at least two classes."
-        )
+    _check_two_classes(y, weights, "`sample_weight` is")
     if class_weight is None:
         return weights
     if weights is not None and class_weight == "balanced":
         return weights * _balanced(y, weights)
-    balanced = compute_sample_weight(class_weight, y)
-    return balanced if weights is None else balanced * weights
+    factors = compute_sample_weight(class_weight, y)
+    if not (np.isfinite(factors).all() and (factors >= 0).all()):
+        raise ValueError(
+            f"`class_weight` is {class_weight!r}; expected finite numbers that are not negative."
+        )
+    weights = factors if weights is None else factors * weights
+    _check_two_classes(y, weights, "`class_weight` times `sample_weight` is")
+    return weights
+
+
+def _check_two_classes(y: np.ndarray, weights: np.ndarray | None, what: str) -> None:
+    """Refuse weights that leave fewer than two classes."""
+    if weights is None or y.ndim != 1:
+        return
+    left = np.unique(y[weights > 0]).tolist()
+    if len(left) < 2:
+        raise ValueError(
+            f"`y` has {'one class (' + repr(left[0]) + ')' if left else 'no class'} where {what} "
+            "positive; a classifier needs at least two classes."
+        )
 
 
 def _balanced(y: np.ndarray, weights: np.ndarray) -> np.ndarray:

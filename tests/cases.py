@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.gaussian_process.kernels import RBF
 
 from sknk import (
+    NTKGaussianProcessClassifier,
     NTKGaussianProcessRegressor,
     NTKRidge,
     NTKRidgeClassifier,
@@ -84,6 +85,7 @@ KERNELS = {
 
 SEARCH = {"param_grid": {"depth": [1, 2]}, "alphas": [0.1, 1.0]}  # small, to keep time down
 FEW = {"max_evaluations": 2}  # the same for hyperparameters of Gaussian processes
+KNOWN_CLASSES = {"amplitude": 10.0, "alpha_eps": 0.01, "optimizer": None}
 KNOWN = {"amplitude": 1.0, "noise_variance": 0.1, "optimizer": None}
 
 # Every configuration that takes another path through the code.
@@ -125,6 +127,18 @@ ESTIMATORS = [
     NTKGaussianProcessRegressor(NTK(depth=1), normalize_y=True, **FEW),
     NTKGaussianProcessRegressor(RBF(), **FEW),
     NTKGaussianProcessRegressor(NTK(depth=1), **KNOWN),
+    NTKGaussianProcessClassifier(**FEW),
+    NTKGaussianProcessClassifier(NTK(depth=1, bias_var=0.1), **KNOWN_CLASSES),
+    # Without bias f(-x) mirrors f(x), as above.
+    NTKGaussianProcessClassifier(NTK(bias_var=0.1), prior="student", ard=True, **FEW),
+    NTKGaussianProcessClassifier(NTK(depth=1), inference="laplace", **FEW),
+    NTKGaussianProcessClassifier(
+        NTK(depth=1), inference="laplace", class_weight="balanced", optimizer=None, amplitude=4.0
+    ),
+    NTKGaussianProcessClassifier(
+        NTK(depth=1), inference="variational", rank=20, max_epochs=5, random_state=0
+    ),
+    NTKGaussianProcessClassifier(RBF(), class_weight="balanced", **FEW),
 ]
 
 # In float32 where the checks' tolerances, relative 1e-7, do not apply.
@@ -134,4 +148,8 @@ ESTIMATORS_FLOAT32 = [
     NTKRidgeCV(dtype="float32", **SEARCH),
     NTKRidgeClassifierCV(dtype="float32", **SEARCH),
     NTKGaussianProcessRegressor(dtype="float32", **KNOWN),
+    NTKGaussianProcessClassifier(dtype="float32", **KNOWN_CLASSES),
+    NTKGaussianProcessClassifier(
+        inference="laplace", optimizer=None, amplitude=4.0, dtype="float32"
+    ),
 ]

@@ -49,7 +49,10 @@ class ClassPredictionMixin:
         return torch.stack([mean, variance * gain], dim=-1)
 
     def decision_function(self: Any, X: Any) -> np.ndarray:
-        """Return the means of the latent functions.
+        """Return the logarithms of the probabilities, which rank rows and classes as these do.
+
+        Means of the latent functions do not: at the same means, probabilities are the closer to
+        uniform the less sure a row's latent values are.
 
         Parameters
         ----------
@@ -59,10 +62,10 @@ class ClassPredictionMixin:
         Returns
         -------
         ndarray of shape (m,) for two classes, (m, C) for more
-            Dimensionless; for two classes the second's less the first's.
+            Nats; for two classes log odds of the second.
         """
-        mean = self.predict_latent(X)
-        return mean[:, 1] - mean[:, 0] if mean.shape[1] == 2 else mean
+        logs = np.log(np.maximum(self.predict_proba(X), np.finfo(np.float64).tiny))
+        return logs[:, 1] - logs[:, 0] if logs.shape[1] == 2 else logs
 
     def predict_proba(self: Any, X: Any) -> np.ndarray:
         """Return class probabilities, the expected softmax of the latent functions.
@@ -98,7 +101,8 @@ class ClassPredictionMixin:
         -------
         ndarray of shape (m,)
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
 
     def _blockwise(self: Any, X: Any, function: Callable[[Tensor], Tensor]) -> np.ndarray:
         """Apply a function of rows block by block."""

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, compute_dtype, row_dtype, to_numpy
 from sknk._training import TrainingSet
-from sknk.gaussian_process._dirichlet import DirichletRows, Labelled
+from sknk.gaussian_process._dirichlet import DirichletRows, Labelled, leave_one_out
 from sknk.gaussian_process._hyperparameters import Hyperparameters
 from sknk.gaussian_process._laplace import mode_of
 from sknk.gaussian_process._posteriors import SparsePosterior
+from sknk.gaussian_process._softmax import log_score
 from sknk.solvers import Cholesky, Factorization, InducingPosterior, LaplaceMode
 from sknk.solvers._sparse import clip_rounding
 
@@ -102,9 +103,8 @@ class DirichletModel(_Solved):
 
     def _solve(self, data: Labelled) -> tuple[Tensor, list[Factorization], Tensor, Tensor]:
         rows = DirichletRows.of(data, self.hyper["alpha_eps"])
-        factors: list[Factorization] = [
-            Cholesky().factorize(self._gram(data.X), s, overwrite=True) for s in rows.noise.T
-        ]
+        K = self._gram(data.X)
+        factors: list[Factorization] = [Cholesky().factorize(K, s) for s in rows.noise.T]
         duals = [f.solve(y) for f, y in zip(factors, rows.Y.T, strict=True)]
         dual = torch.stack(duals, dim=1)
         return data.X, factors, dual, (dual * rows.Y).sum(0)
@@ -116,6 +116,15 @@ class DirichletModel(_Solved):
     def quad(self) -> np.ndarray:
         """Return y' C^-1 y of every class, (C,)."""
         return to_numpy(self.solved()[3]).astype(np.float64)
+
+    def loo_score(self) -> float:
+        """Return the leave-one-out log probability of the true classes."""
+        data = labelled(self.training, self.n_classes)
+        rows = DirichletRows.of(data, self.hyper["alpha_eps"])
+        each = zip(self.solved()[1], rows.Y.T, rows.noise.T, strict=True)
+        found = [leave_one_out(factor, y, noise) for factor, y, noise in each]
+        mean, variance = (torch.stack(parts, dim=1) for parts in zip(*found, strict=True))
+        return log_score(mean, variance, data.labels, data.weights)[0]
 
     def latent(self, X: Tensor) -> Latent:
         """Return the law of the latent values of a block of rows."""

@@ -278,7 +278,7 @@ class NTKGaussianProcessClassifier(ClassPredictionMixin, ClassifierMixin, Kernel
             self.dual_coef_ = model.training.spread(model.dual())
         if isinstance(model, DirichletModel):
             self.alpha_eps_ = hyper["alpha_eps"]
-            self.loo_score_ = evidence_of(model, hyper, "loo", gradient=False).value
+            self.loo_score_ = model.loo_score()
             self._gain = law.factor(model.quad(), n)
 
     def log_marginal_likelihood(

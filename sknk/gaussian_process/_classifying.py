@@ -19,6 +19,7 @@ from sknk.gaussian_process._laplace import LaplaceScore
 from sknk.gaussian_process._optional import require_gpytorch
 from sknk.gaussian_process._regression import generator_of
 from sknk.gaussian_process._search import search
+from sknk.kernels._adapt import Foreign, as_kernel
 from sknk.kernels._base import Kernel
 from sknk.solvers import KernelGram, pivoted_cholesky
 
@@ -41,6 +42,11 @@ def check_conflicts(model: Any) -> None:
             f"prior='student' and inference={model.inference!r} exclude each other: only the "
             "closed form of inference='dirichlet' has a mixture over scales; use it, or "
             "prior='gaussian'."
+        )
+    if model.inference == "variational" and isinstance(as_kernel(model.kernel), Foreign):
+        raise ValueError(
+            f"inference='variational' moves inducing rows along gradients, which {model.kernel!r}, "
+            "a scikit-learn kernel, does not have; use an sknk kernel, or inference='laplace'."
         )
     needed = ["amplitude", *(["alpha_eps"] if model.inference == "dirichlet" else [])]
     for name in needed:
@@ -66,8 +72,22 @@ def _scalar(model: Any, name: str, start: float) -> Scalar:
     given = getattr(model, name)
     if not isinstance(given, str):
         return Scalar(float(given))
-    low, high = getattr(model, f"{name}_bounds")
+    low, high = _bounds(model, name)
     return Scalar(float(np.clip(start, low, high)), (low, high))
+
+
+def _bounds(model: Any, name: str) -> tuple[float, float]:
+    given = getattr(model, f"{name}_bounds")
+    try:
+        low, high = (float(bound) for bound in given)
+        valid = 0.0 < low <= high
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"`{name}_bounds` is {given!r}; expected two positive numbers, the smaller first."
+        )
+    return low, high
 
 
 class _DirichletScore:
@@ -163,6 +183,10 @@ def _variational(
     from sknk.gaussian_process._variational import fit_classification
 
     data = labelled(training, n_classes)
+    # Draws belong to positions: in one order of the rows, whatever the order they came in.
+    order = np.lexsort([*training.Y.T, *to_numpy(data.X).T])
+    weights = None if training.weights is None else training.weights[order]
+    data = data.take(order)
     gram = KernelGram(start.kernel, data.X)
     rank = min(model.rank, len(data.X))
     pivots, _ = pivoted_cholesky(gram, rank, generator=generator_of(model.random_state))
@@ -175,7 +199,7 @@ def _variational(
             to_numpy(data.X),
             to_numpy(data.labels),
             n_classes,
-            training.weights,
+            weights,
             Z=to_numpy(data.X[pivots.to(data.X.device)]),
             amplitude=start["amplitude"],
             learn_amplitude=learning and free is not None,

@@ -97,7 +97,7 @@ def check_conflicts(model: Any) -> None:
         ),
         "`training_time` and solver='cholesky'": (
             flowing and (model.solver == "cholesky" or isinstance(model.solver, Cholesky)),
-            "gradient flow needs eigenvectors; use solver='auto'",
+            "gradient flow needs eigenvectors; use solver='eigh'",
         ),
         "`training_time` and `rank`": (
             flowing and sparse,
