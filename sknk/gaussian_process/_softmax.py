@@ -9,6 +9,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from sknk._array import row_dtype
+
 __all__ = ["expected_softmax", "log_score"]
 
 _DRAWS, _SCORE_DRAWS = 4096, 512  # of predictions, and of scores that only compare
@@ -58,10 +60,14 @@ def expected_softmax(mean: Tensor, root: Tensor, df: float = np.inf) -> Tensor:
     Tensor of shape (m, C)
         Rows sum to 1.
     """
-    if mean.shape[1] == 2 and np.isinf(df):
-        return _logistic(mean, root)
-    z = _draws(mean.shape[1], float(df), _DRAWS).to(mean)
+    exact = row_dtype(mean.device)  # small probabilities keep their digits
+    mean, root = mean.to(exact), root.to(exact)
     out = torch.empty_like(mean)
+    if mean.shape[1] == 2 and np.isinf(df):
+        for rows in _blocks(len(mean), 2 * len(_LOGISTIC_NODES)):
+            out[rows] = _logistic(mean[rows], root[rows])
+        return out
+    z = _draws(mean.shape[1], float(df), _DRAWS).to(mean)
     for rows in _blocks(len(mean), mean.shape[1] * len(z)):
         out[rows] = _latent(mean[rows], root[rows], z).softmax(-1).mean(1)
     return out
@@ -80,13 +86,13 @@ def _logistic(mean: Tensor, root: Tensor) -> Tensor:
     Tensor of shape (m, 2)
     """
     step = root if root.ndim == 2 else root[:, 1] - root[:, 0]
-    d, s = mean[:, 1:] - mean[:, :1], step.square().sum(1, keepdim=True).sqrt()  # (m, 1)
+    d, s = mean - mean.flip(1), step.square().sum(1).sqrt()[:, None, None]  # (m, 2), (m, 1, 1)
+    d = d[:, :, None]
     z, by_z = _rule(_NORMAL_NODES, stats.norm.pdf, mean)
     t, by_t = _rule(_LOGISTIC_NODES, stats.logistic.pdf, mean)
     flat = (d + s.clamp(max=_STEEP) * z).sigmoid() @ by_z
     steep = torch.special.ndtr((d - t) / s.clamp(min=_STEEP)) @ by_t
-    second = torch.where(s[:, 0] < _STEEP, flat, steep)
-    return torch.stack([1.0 - second, second], dim=1)
+    return torch.where(s[:, 0] < _STEEP, flat, steep)
 
 
 def _rule(nodes: np.ndarray, density: Callable[..., np.ndarray], like: Tensor) -> tuple[Any, Any]:
