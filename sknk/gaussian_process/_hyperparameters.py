@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from scipy.optimize import minimize
 from sklearn.base import clone
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from sknk.exceptions import NotPSDError
@@ -255,14 +256,16 @@ def _lbfgs(
         return scale * value, scale * gradient * units
 
     tol = enough / max(abs(first[0]), 1.0 / scale)
-    found = minimize(
-        scaled,
-        np.zeros_like(begin),
-        jac=True,
-        bounds=(bounds - begin[:, None]) / units[:, None],
-        method="L-BFGS-B",
-        options={"maxfun": max_evaluations, "ftol": tol, "gtol": _GTOL},
-    )
+    # SciPy's BLAS threads wait busily after every step, and take the cores from torch's.
+    with threadpool_limits(1, user_api="blas"):
+        found = minimize(
+            scaled,
+            np.zeros_like(begin),
+            jac=True,
+            bounds=(bounds - begin[:, None]) / units[:, None],
+            method="L-BFGS-B",
+            options={"maxfun": max_evaluations, "ftol": tol, "gtol": _GTOL},
+        )
     theta = np.clip(begin + units * found.x, bounds[:, 0], bounds[:, 1])
     curvature = np.diag(found.hess_inv.todense()) * scale
     return theta, float(found.fun / scale), units * np.sqrt(np.clip(curvature, 0.0, None))
