@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.gaussian_process.kernels import Kernel as SklearnKernel
 from torch import Tensor
 
 from sknk._array import config_of, to_numpy
 from sknk._validation import validate_data
-from sknk.kernels._adapt import Foreign, as_kernel
+from sknk.kernels._adapt import Foreign, as_kernel, copy_of
 from sknk.kernels._base import Kernel
 
 __all__ = ["PLACE_CONSTRAINTS", "KernelEstimator", "public_kernel", "unchanged_on_error"]
@@ -50,8 +50,7 @@ class KernelEstimator(BaseEstimator):
 
     def _checked_kernel(self) -> Any:
         """Return a copy of the kernel."""
-        kernel = as_kernel(self.kernel)
-        return Foreign(clone(kernel.kernel)) if isinstance(kernel, Foreign) else clone(kernel)
+        return copy_of(as_kernel(self.kernel))
 
     def _checked_rows(self, X: Any, y: Any = "no_validation", *, reset: bool = True) -> Any:
         """Validate rows (and targets, in fit) as float64 NumPy arrays."""

@@ -53,6 +53,11 @@ class TrainingSet:
         rows = self.rows if len(self.first) == len(self.rows) else self.rows[self.first]
         return as_tensor(rows, compute_device(), torch.float64)
 
+    @property
+    def copies(self) -> np.ndarray:
+        """Weights of the distinct rows, ones where there are none, (u,)."""
+        return np.ones(len(self.first)) if self.weights is None else self.weights
+
     def gram(self, kernel: Kernel | None) -> Tensor:
         """Return the Gram matrix of the distinct rows, (u, u), safe to overwrite."""
         if self.precomputed:
@@ -73,9 +78,7 @@ class TrainingSet:
         n, u = len(self.rows), len(self.first)
         weights = None
         if self.weights is not None or other.weights is not None:
-            weights = np.concatenate(
-                [np.ones(len(s.first)) if s.weights is None else s.weights for s in (self, other)]
-            )
+            weights = np.append(self.copies, other.copies)
         return TrainingSet(
             np.append(self.first, other.first + n),
             np.append(self.group, np.where(other.group < 0, -1, other.group + u)),

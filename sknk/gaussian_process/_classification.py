@@ -47,12 +47,10 @@ class Latent(NamedTuple):
 def labelled(training: TrainingSet, n_classes: int) -> Labelled:
     """Return distinct rows and classes on the compute device."""
     device, dtype = compute_device(), compute_dtype()
-    u = len(training.first)
-    weights = np.ones(u) if training.weights is None else training.weights
     return Labelled(
         training.distinct.to(row_dtype(device)),
         torch.from_numpy(training.Y[:, 0].astype(np.int64)).to(device),
-        as_tensor(weights, device, dtype),
+        as_tensor(training.copies, device, dtype),
         n_classes,
     )
 

@@ -31,9 +31,7 @@ from sknk.gaussian_process._classifying import (
     train,
 )
 from sknk.gaussian_process._densities import Gaussian, Student
-from sknk.gaussian_process._search import with_feature_scales
-from sknk.kernels import NTK
-from sknk.kernels._base import Kernel
+from sknk.gaussian_process._search import training_kernel
 
 __all__ = ["NTKGaussianProcessClassifier"]
 
@@ -253,14 +251,10 @@ class NTKGaussianProcessClassifier(ClassPredictionMixin, ClassifierMixin, Kernel
             numbers = encoder.transform(y).astype(np.float64)[:, None]
             training = merge_rows(X, numbers, weights, precomputed=False)
             self.classes_ = encoder.classes_
-            start = start_of(self, self._training_kernel(X), len(self.classes_))
+            start = start_of(self, training_kernel(self, X.shape[1]), len(self.classes_))
             model, value = train(self, start, training, len(self.classes_))
             self._store(model, value, X, y)
         return self
-
-    def _training_kernel(self, X: np.ndarray) -> Kernel:
-        kernel = NTK(bias_var=0.1) if self.kernel is None else self._checked_kernel()
-        return with_feature_scales(kernel, X.shape[1]) if self.ard else kernel
 
     def _store(self, model: Any, value: float, X: np.ndarray, y: np.ndarray) -> None:
         """Set the fitted attributes, all NumPy."""
@@ -270,8 +264,7 @@ class NTKGaussianProcessClassifier(ClassPredictionMixin, ClassifierMixin, Kernel
         self.amplitude_ = hyper["amplitude"]
         self.theta_, self.hyperparameter_names_ = hyper.theta, hyper.names
         self.log_marginal_likelihood_value_ = value
-        w = model.training.weights
-        n = float(len(model.training.first) if w is None else w.sum())
+        n = float(model.training.copies.sum())
         law = Student(self.prior_df) if self.prior == "student" else Gaussian()
         self._df, self._gain = law.df(n), np.ones(len(self.classes_))
         if hasattr(model, "dual"):

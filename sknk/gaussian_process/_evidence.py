@@ -47,9 +47,8 @@ class Observations:
         """Collect the distinct rows; `own` has their noise variances, or None for one number."""
         device = compute_device()
         dtype = compute_dtype()
-        u = len(training.first)
-        w = np.ones(u) if training.weights is None else training.weights
-        variances = np.ones(u) if own is None else own
+        w = training.copies
+        variances = np.ones_like(w) if own is None else own
         constant = float(np.log(w).sum() + (w - 1.0) @ np.log(variances))
         return cls(
             training.distinct.to(row_dtype(device)),

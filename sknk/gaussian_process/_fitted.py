@@ -14,8 +14,7 @@ from sknk.gaussian_process._densities import Gaussian, Student
 from sknk.gaussian_process._evidence import ExactEvidence, density_of
 from sknk.gaussian_process._hyperparameters import Score
 from sknk.gaussian_process._model import ExactModel, SparseModel
-from sknk.gaussian_process._search import with_feature_scales
-from sknk.kernels import NTK
+from sknk.gaussian_process._search import training_kernel
 from sknk.kernels._base import Kernel
 
 __all__ = ["FittedRegressor"]
@@ -37,8 +36,7 @@ class FittedRegressor(KernelEstimator):
 
     def _training_kernel(self, X: np.ndarray) -> Kernel:
         """Return the kernel whose Gaussian process has the posterior's mean."""
-        kernel = NTK(bias_var=0.1) if self.kernel is None else self._checked_kernel()
-        kernel = with_feature_scales(kernel, X.shape[1]) if self.ard else kernel
+        kernel = training_kernel(self, X.shape[1])
         if self.posterior == "nngp":
             return kernel.nngp()
         if self.posterior == "ensemble":
@@ -88,8 +86,7 @@ class FittedRegressor(KernelEstimator):
             hyper["noise_variance"] * units if self._given is None else self._given
         )
         self.theta_, self.hyperparameter_names_ = hyper.theta, hyper.names
-        w = model.training.weights
-        self._n = float(len(model.Y) if w is None else w.sum())
+        self._n = float(model.training.copies.sum())
         self._law = density_of(hyper)
         self.prior_df_ = hyper["prior_df"] if isinstance(self._law, Student) else np.inf
         self._quad = np.zeros(model.Y.shape[1])

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from sknk.exceptions import NotPSDError
-from sknk.kernels._adapt import Foreign, as_kernel
+from sknk.kernels._adapt import Foreign, as_kernel, copy_of
 from sknk.kernels._base import Kernel
 
 __all__ = ["Climb", "Hyperparameters", "Scalar", "Score", "maximize"]
@@ -130,7 +130,10 @@ class Hyperparameters:
             )
         values = dict(zip(self.free, np.exp(theta[p:]).tolist(), strict=True))
         scalars = {k: s._replace(value=values.get(k, s.value)) for k, s in self.scalars.items()}
-        return replace(self, kernel=_with_theta(self.kernel, theta[:p]), scalars=scalars)
+        kernel = copy_of(self.kernel)
+        if p:
+            kernel.theta = theta[:p]
+        return replace(self, kernel=kernel, scalars=scalars)
 
     def with_fixed_kernel(self) -> Self:
         """Return these hyperparameters with nothing of the kernel free."""
@@ -150,14 +153,6 @@ class Hyperparameters:
             f"{name}={value:.3g}"
             for name, value in zip(self.names, np.exp(self.theta), strict=True)
         )
-
-
-def _with_theta(kernel: Kernel, theta: np.ndarray) -> Kernel:
-    """Copy a kernel, scikit-learn's behind its wrapper included."""
-    copy = Foreign(clone(kernel.kernel)) if isinstance(kernel, Foreign) else clone(kernel)
-    if len(theta):
-        copy.theta = theta
-    return copy
 
 
 def maximize(

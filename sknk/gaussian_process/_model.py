@@ -63,7 +63,7 @@ class _Merging:
     def merged(self: Any) -> Any:
         """Return the model with all copies merged; itself where there are none."""
         training = self.training
-        w = np.ones(len(training.first)) if training.weights is None else training.weights
+        w = training.copies
         each = training.share * np.where(training.group < 0, 0.0, w[training.group])
         again = merge_rows(training.rows, training.Y[training.group], each, precomputed=False)
         if len(again.first) == len(training.first):
@@ -175,9 +175,7 @@ class ExactModel(_Merging):
         if self.time is None:
             return self.solver.factorize(K, data.ratio * noise, overwrite=True)
         # Flow of squared errors weighted by w has the eigenvectors of w^1/2 K w^1/2.
-        w = self.training.weights
-        each = np.ones(len(data.X)) if w is None else 1.0 / w
-        copies = as_tensor(each, data.X.device, data.Y.dtype)
+        copies = as_tensor(1.0 / self.training.copies, data.X.device, data.Y.dtype)
         if self.own is None:
             return self.solver.factorize(K, copies, overwrite=True).reshift(copies * noise)
         K.diagonal().add_(data.ratio * noise)  # a ridge of each row's own

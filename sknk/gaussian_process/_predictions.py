@@ -12,6 +12,7 @@ from torch import Tensor
 from sknk._array import as_tensor, compute_device, row_dtype, to_numpy
 from sknk._validation import nonnegative_variance
 from sknk.gaussian_process._densities import Gaussian, Student
+from sknk.solvers._gram import row_blocks
 
 __all__ = ["LOOPrediction", "PredictionMixin", "blocks"]
 
@@ -41,8 +42,7 @@ def blocks(X: np.ndarray, n_fit: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield new rows in blocks, as tensors on the compute device, that keep O(n m) small."""
     device = compute_device()
     size = max(64, _BLOCK_ENTRIES // max(1, n_fit))
-    for start in range(0, len(X), size):
-        rows = slice(start, min(start + size, len(X)))
+    for rows in row_blocks(len(X), size):
         yield rows, as_tensor(X[rows], device, row_dtype(device))
 
 
@@ -276,7 +276,7 @@ class PredictionMixin:
         mean, variance = (to_numpy(v).astype(np.float64) for v in found)
         variance = nonnegative_variance(variance)
         noise = model.hyper["noise_variance"]
-        w = np.ones(len(mean)) if model.training.weights is None else model.training.weights
+        w = model.training.copies
         n = (self._n - w)[:, None]
         merged = to_numpy(data.ratio).astype(np.float64)[:, None] * noise
         quad = self._quad - (model.Y - mean) ** 2 / (variance + merged)

@@ -10,9 +10,10 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from sknk.gaussian_process._hyperparameters import Hyperparameters, Score, maximize
+from sknk.kernels import NTK
 from sknk.kernels._base import Kernel
 
-__all__ = ["search", "subset_of", "with_feature_scales"]
+__all__ = ["search", "subset_of", "training_kernel", "with_feature_scales"]
 
 # The climb begins on some of the rows, at a fraction of the cost, where there are this many.
 _FEW_ROWS = 300
@@ -23,6 +24,12 @@ _UNITS = (0.02, 1.0)
 _SCALE_BOUNDS = (1e-3, 1e2)
 
 Objective = Callable[[Hyperparameters], Score]
+
+
+def training_kernel(model: Any, n_features: int) -> Kernel:
+    """Return the kernel whose hyperparameters a model estimates; None is NTK with biases."""
+    kernel = NTK(bias_var=0.1) if model.kernel is None else model._checked_kernel()
+    return with_feature_scales(kernel, n_features) if model.ard else kernel
 
 
 def with_feature_scales(kernel: Kernel, n_features: int) -> Kernel:

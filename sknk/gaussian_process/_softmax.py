@@ -10,6 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from sknk._array import row_dtype
+from sknk.solvers._gram import row_blocks
 
 __all__ = ["expected_softmax", "log_score"]
 
@@ -145,6 +146,4 @@ def _latent(mean: Tensor, root: Tensor, z: Tensor) -> Tensor:
 
 def _blocks(m: int, entries: int) -> Iterator[slice]:
     """Split rows that need so many entries each."""
-    size = max(1, _ENTRIES // entries)
-    for start in range(0, m, size):
-        yield slice(start, min(start + size, m))
+    return row_blocks(m, max(1, _ENTRIES // entries))

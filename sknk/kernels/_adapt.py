@@ -13,7 +13,7 @@ from sknk._validation import check_memory
 from sknk.kernels._base import Kernel, KernelGradient, Values
 from sknk.kernels._network import NTK
 
-__all__ = ["Foreign", "as_kernel"]
+__all__ = ["Foreign", "as_kernel", "copy_of"]
 
 
 class Foreign(Kernel):
@@ -171,3 +171,8 @@ def as_kernel(kernel: Any) -> Kernel:
         f"`kernel` is {kernel!r}; expected None, an sknk kernel such as NTK(), a kernel of "
         "sklearn.gaussian_process.kernels, or 'precomputed'."
     )
+
+
+def copy_of(kernel: Kernel) -> Any:
+    """Return a copy of a kernel, of scikit-learn's behind its wrapper."""
+    return Foreign(clone(kernel.kernel)) if isinstance(kernel, Foreign) else clone(kernel)
