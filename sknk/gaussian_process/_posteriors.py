@@ -69,9 +69,9 @@ class _DualPosterior(ABC):
 
     def moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and variances, (m, t) each; O(n m) memory."""
-        K = self._cross(X)
         prior = self._prior(X)
-        variance = clip_rounding(self._variance(X, K, prior), prior)
+        K, variance = self._cross_and_variance(X, prior)
+        variance = clip_rounding(variance, prior)
         return K.mT @ self.dual, variance[:, None].expand(-1, self.dual.shape[1])
 
     def _cross(self, X: Tensor) -> Tensor:
@@ -82,8 +82,8 @@ class _DualPosterior(ABC):
         return self.amplitude * self.kernel.diag(X)
 
     @abstractmethod
-    def _variance(self, X: Tensor, K: Tensor, prior: Tensor) -> Tensor:
-        """Return variances (m,), K = a K(X_fit, X)."""
+    def _cross_and_variance(self, X: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a K(X_fit, X), (n, m), and variances (m,)."""
 
     @abstractmethod
     def covariance(self, X: Tensor) -> Tensor:
@@ -93,8 +93,9 @@ class _DualPosterior(ABC):
 class ExactPosterior(_DualPosterior):
     """Gaussian process conditioned on all rows (Rasmussen and Williams 2006, algorithm 2.1)."""
 
-    def _variance(self, X: Tensor, K: Tensor, prior: Tensor) -> Tensor:
-        return prior - self.factor.half_solve(K).square_().sum(0)
+    def _cross_and_variance(self, X: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        K = self._cross(X)
+        return K, prior - self.factor.half_solve(K).square_().sum(0)
 
     def covariance(self, X: Tensor) -> Tensor:
         """Return a K** - V'V, V = L^-1 a K(X_fit, X)."""
@@ -120,8 +121,9 @@ class FlowPosterior(_DualPosterior):
         super().__init__(kernel, amplitude, X_fit, factor, dual)
         self._filter = flow_filter(2.0 * time)
 
-    def _variance(self, X: Tensor, K: Tensor, prior: Tensor) -> Tensor:
-        return prior - self.factor.filter(self._filter, K).mul_(K).sum(0)
+    def _cross_and_variance(self, X: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        K = self._cross(X)
+        return K, prior - self.factor.filter(self._filter, K).mul_(K).sum(0)
 
     def covariance(self, X: Tensor) -> Tensor:
         """Return the formula of the class."""
@@ -165,14 +167,19 @@ class EnsemblePosterior(_DualPosterior):
     def _prior(self, X: Tensor) -> Tensor:
         return self.amplitude * self.kernel.joint_diag(X)[0]
 
-    def _variance(self, X: Tensor, K: Tensor, prior: Tensor) -> Tensor:
-        nngp = self.kernel.joint(self.X_fit, X)[0].mul_(self.amplitude)
-        A = self._respond(K)  # (n, m)
-        return prior - (A * (2.0 * nngp - self.nngp @ A)).sum(0)
+    def _joint_cross(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a Sigma(X_fit, X) and a Theta(X_fit, X), (n, m) each."""
+        nngp, ntk = self.kernel.joint(self.X_fit, X)
+        return nngp.mul_(self.amplitude), ntk.mul_(self.amplitude)
+
+    def _cross_and_variance(self, X: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
+        nngp, ntk = self._joint_cross(X)
+        A = self._respond(ntk)  # (n, m)
+        return ntk, prior - (A * (2.0 * nngp - self.nngp @ A)).sum(0)
 
     def covariance(self, X: Tensor) -> Tensor:
         """Return the formula of the class."""
-        nngp, ntk = (K.mul_(self.amplitude) for K in self.kernel.joint(self.X_fit, X))
+        nngp, ntk = self._joint_cross(X)
         A = self._respond(ntk)
         own = self.amplitude * self.kernel.joint(X)[0]
         cross = A.mT @ nngp
