@@ -11,7 +11,33 @@ from sknk import (
     NTKRidgeClassifierCV,
     NTKRidgeCV,
 )
-from sknk.kernels import NNGP, NTK, ABReLU, Constant, LeakyReLU, Normalized, Sin
+from sknk.kernels import (
+    GELU,
+    NNGP,
+    NTK,
+    ABReLU,
+    Abs,
+    AvgPool2d,
+    Constant,
+    Conv2d,
+    Dense,
+    Dropout,
+    Erf,
+    Flatten,
+    GlobalAvgPool2d,
+    Identity,
+    LayerNorm,
+    LeakyReLU,
+    NetworkKernel,
+    Normalized,
+    ParallelConcat,
+    ParallelProduct,
+    ParallelSum,
+    Rbf,
+    ReLU,
+    Repeat,
+    Sin,
+)
 
 # --- rows --------------------------------------------------------------------------------------
 
@@ -79,6 +105,46 @@ KERNELS = {
     "constant": Constant(0.7),
     "intercept": NTK(depth=2) + 0.5,
     "nested": 0.5 * (Normalized(NTK(bias_var=0.1)) + NTK(depth=1) * NNGP(bias_var=0.3)) + 0.1,
+}
+
+# --- layers ------------------------------------------------------------------------------------
+
+# Networks of every layer. Rows of the tables above are images of one by three pixels here.
+IMAGE = (1, 1, 3)
+BIASED = Dense(bias_var=0.2, weight_var_bounds=FREE)
+BRANCH = Dense() >> ReLU() >> Dense()
+BRANCHES = (("skip", Identity()), ("branch", BRANCH))
+NETWORKS = {
+    "dense": BIASED >> ReLU() >> Dense(),
+    "dense_fan_in": Dense(bias_var=0.5, fan_in=3) >> ReLU() >> Dense(fan_in=8),
+    "dense_fixed": Dense(trained=False) >> Abs() >> Dense(bias_var=0.2),
+    "layer_norm": Repeat(BIASED >> LayerNorm() >> ReLU(), times=2) >> Dense(),
+    "dropout": BIASED >> ReLU() >> Dropout(0.3) >> Dense() >> Erf() >> Dropout(0.1) >> Dense(),
+    "residual": BIASED >> ParallelSum(BRANCHES) >> ReLU() >> Dense(),
+    "residual_smooth": Dense() >> ParallelSum((*BRANCHES, ("erf", Erf() >> Dense()))) >> Dense(),
+    "product": ParallelProduct((("a", BRANCH), ("b", BIASED))) >> ReLU() >> Dense(),
+    "concat": Dense()
+    >> ParallelConcat((("a", ReLU()), ("b", Abs())), widths=(1.0, 3.0))
+    >> Dense(),
+    "mixed": BIASED >> ReLU() >> Dense() >> GELU() >> Dense(0.5) >> Rbf(0.3) >> Dense(),
+}
+IMAGE_NETWORKS = {
+    "flatten": Conv2d(bias_var=0.2, weight_var_bounds=FREE) >> ReLU() >> Flatten() >> Dense(),
+    "conv_valid": Conv2d(size=1, padding="valid") >> Erf() >> Conv2d() >> Flatten() >> Dense(),
+    "conv_stride": Conv2d(stride=2) >> ReLU() >> GlobalAvgPool2d() >> Dense(bias_var=0.1),
+    "pool": Conv2d() >> ReLU() >> AvgPool2d(1) >> Conv2d(size=2) >> ReLU() >> GlobalAvgPool2d(),
+    "pool_flatten": Conv2d(bias_var=0.1) >> Abs() >> AvgPool2d(1) >> ReLU() >> Flatten(),
+    "image_dropout": Conv2d() >> Dropout(0.2) >> ReLU() >> GlobalAvgPool2d() >> Dense(),
+}
+
+KERNELS |= {name: NetworkKernel(network) for name, network in NETWORKS.items()}
+KERNELS |= {
+    name: NetworkKernel(network, image_shape=IMAGE) for name, network in IMAGE_NETWORKS.items()
+}
+KERNELS |= {
+    "network_nngp": NetworkKernel(NETWORKS["residual"], output="nngp", normalize=False),
+    "image_nngp": NetworkKernel(IMAGE_NETWORKS["pool"], output="nngp", image_shape=IMAGE),
+    "network_sum": NetworkKernel(NETWORKS["dense"]) + 0.5 * NTK(depth=1),
 }
 
 # --- estimators --------------------------------------------------------------------------------

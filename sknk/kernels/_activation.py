@@ -4,43 +4,53 @@ For centred Gaussians (u, v) with variances q1, q2 and covariance q, phi has the
 E[phi(u) phi(v)] and E[phi'(u) phi'(v)] (Cho & Saul 2009; Jacot et al. 2018; Han et al. 2022).
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sknk.kernels._layer import Function, Layer, Values
 from sknk.kernels._state import Features, KernelState, reusable
 
-__all__ = ["Activation", "SmoothActivation"]
+__all__ = ["Activation", "SmoothActivation", "as_activation", "named_activations"]
+
+_NAMED: dict[str, type["Activation"]] = {}
 
 
-class Activation(ABC):
-    """An activation layer: ``nngp <- E[phi phi]``, ``ntk <- E[phi' phi'] ntk``."""
+class Activation(Layer):
+    """An activation layer: ``nngp <- E[phi phi]``, ``ntk <- E[phi' phi'] ntk``.
 
-    def dtype(self, wanted: torch.dtype, rows: torch.dtype) -> torch.dtype:
-        """Return the dtype in which pairs keep the digits of `wanted`; angles do in their own."""
-        return wanted
+    ``class Softsign(Activation, name="softsign")`` makes it ``NTK(activation="softsign")``.
+    """
+
+    def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        """Enter the class under the name that kernels know it by."""
+        super().__init_subclass__(**kwargs)
+        if name is not None:
+            _NAMED[name] = cls
+
+    @property
+    def needs_angles(self) -> bool:
+        """Return True, the safe answer."""
+        return True
 
     @abstractmethod
-    def rows(self, features: Features) -> Features:
-        """Return every row's variance after this layer."""
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return phi(x), elementwise."""
 
     @abstractmethod
-    def propagate(self, state: KernelState, x: Features, y: Features) -> KernelState:
-        """Return the state after this layer; may overwrite the pairs of `state`.
+    def second_moment(self, var: Tensor) -> Tensor:
+        """Return E[phi(u)^2] for u of these variances."""
 
-        Parameters
-        ----------
-        state : KernelState
-            Of the layer's inputs.
-        x, y : Features
-            Of its outputs, from :meth:`rows`.
+    def rows(self, itself: KernelState, values: Values) -> Features:
+        """Return the variance of every row after this layer."""
+        return Features.of(self.second_moment(itself.x.var))
 
-        Returns
-        -------
-        KernelState
-        """
+    def finite(self, example: Tensor, width: int, generator: torch.Generator) -> nn.Module:
+        """Return phi itself, which has no weights."""
+        return Function(self)
 
 
 class SmoothActivation(Activation):
@@ -58,11 +68,13 @@ class SmoothActivation(Activation):
     def dual_dot(self, q1: Tensor, q: Tensor, q2: Tensor) -> Tensor:
         """Return E[phi'(u) phi'(v)], broadcast over the arguments."""
 
-    def rows(self, features: Features) -> Features:
-        """Return E[phi(u)^2] of every row."""
-        return Features.of(self.dual(features.var, features.var, features.var))
+    def second_moment(self, var: Tensor) -> Tensor:
+        """Return the dual at coincidence."""
+        return self.dual(var, var, var)
 
-    def propagate(self, state: KernelState, x: Features, y: Features) -> KernelState:
+    def propagate(
+        self, state: KernelState, x: Features, y: Features, values: Values
+    ) -> KernelState:
         """Apply the duals to covariances and tangents."""
         state = state.covariance()
         assert state.cov is not None
@@ -71,3 +83,38 @@ class SmoothActivation(Activation):
         if ntk is not None:
             ntk = torch.mul(ntk, self.dual_dot(q1, q, q2), out=reusable(ntk))
         return replace(state, x=x, y=y, cov=self.dual(q1, q, q2), ntk=ntk)
+
+
+def named_activations() -> dict[str, type[Activation]]:
+    """Return the classes by the names that kernels know them by."""
+    return dict(_NAMED)
+
+
+def as_activation(activation: str | Activation) -> Activation:
+    """Return the activation a parameter names.
+
+    Parameters
+    ----------
+    activation : str or Activation
+        A name stands for the class with its default parameters.
+
+    Returns
+    -------
+    Activation
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    TypeError
+        For neither a name nor an activation.
+    """
+    if isinstance(activation, Activation):
+        return activation
+    if not isinstance(activation, str):
+        raise TypeError(
+            f"`activation` is {activation!r}; expected a name or an activation such as ReLU()."
+        )
+    if activation not in _NAMED:
+        raise ValueError(f"`activation` is {activation!r}; expected one of {sorted(_NAMED)}.")
+    return _NAMED[activation]()

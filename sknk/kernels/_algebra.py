@@ -11,6 +11,7 @@ from sklearn.gaussian_process.kernels import Hyperparameter
 from torch import Tensor
 
 from sknk.kernels._base import Kernel, Values
+from sknk.kernels._layer import values_of
 from sknk.kernels._state import safe_sqrt
 
 __all__ = ["Constant", "Normalized", "Product", "Scale", "Sum"]
@@ -85,29 +86,26 @@ class Composite(Kernel):
                 )
             part._check_parameters(n_features)
 
+    def _entries_per_pair(self, n_features: int) -> int:
+        return max(part._entries_per_pair(n_features) for _, part in self._parts())
+
     def _values(self, device: torch.device) -> dict[str, Tensor]:
         values = super()._values(device)
         for name, part in self._parts():
             values.update((f"{name}__{key}", v) for key, v in part._values(device).items())
         return values
 
-    @staticmethod
-    def _of(name: str, values: Values) -> dict[str, Tensor]:
-        """Return the values of one part, its prefix removed."""
-        prefix = f"{name}__"
-        return {key[len(prefix) :]: v for key, v in values.items() if key.startswith(prefix)}
-
     def _prepare(self, x: Tensor, values: Values) -> Any:
-        return [part._prepare(x, self._of(name, values)) for name, part in self._parts()]
+        return [part._prepare(x, values_of(name, values)) for name, part in self._parts()]
 
     def _tiles_of(self, rx: Any, ry: Any, values: Values) -> list[Tensor]:
         return [
-            part._tile(x, y, self._of(name, values))
+            part._tile(x, y, values_of(name, values))
             for (name, part), x, y in zip(self._parts(), rx, ry, strict=True)
         ]
 
     def _diags_of(self, x: Tensor, values: Values) -> list[Tensor]:
-        return [part._diag(x, self._of(name, values)) for name, part in self._parts()]
+        return [part._diag(x, values_of(name, values)) for name, part in self._parts()]
 
 
 class _Pair(Composite):
@@ -307,17 +305,17 @@ class Normalized(Composite):
         self.kernel = kernel
 
     def _prepare(self, x: Tensor, values: Values) -> Any:
-        inner = self._of("kernel", values)
+        inner = values_of("kernel", values)
         d = self.kernel._diag(x, inner)
         gain = safe_sqrt(torch.where(d > 0, 1.0 / torch.where(d > 0, d, 1.0), 0.0))
         return self.kernel._prepare(x, inner), gain
 
     def _tile(self, rx: Any, ry: Any, values: Values) -> Tensor:
-        K = self.kernel._tile(rx[0], ry[0], self._of("kernel", values))
+        K = self.kernel._tile(rx[0], ry[0], values_of("kernel", values))
         return K * rx[1].to(K.dtype)[:, None] * ry[1].to(K.dtype)
 
     def _diag(self, x: Tensor, values: Values) -> Tensor:
-        d = self.kernel._diag(x, self._of("kernel", values))
+        d = self.kernel._diag(x, values_of("kernel", values))
         return (d > 0).to(d.dtype)
 
 

@@ -292,7 +292,14 @@ class Kernel(Gradients, sk.Kernel):
         prepare: Callable[[Tensor, Values], Any] | None = None,
     ) -> _tiles.Blocks:
         prepare = prepare or self._prepare
-        return _tiles.blocks_of(x, lambda rows: prepare(rows, values), self._dtype())
+        return _tiles.blocks_of(x, lambda rows: prepare(rows, values), self._tile_rows(x))
+
+    def _tile_rows(self, x: Tensor) -> int:
+        return _tiles.tile_rows(x.device, self._dtype(), self._entries_per_pair(x.shape[1]))
+
+    def _entries_per_pair(self, n_features: int) -> int:
+        """Return how many numbers a tile holds for every pair of rows."""
+        return 1
 
     @staticmethod
     def _like(result: Tensor, X: Any) -> Any:

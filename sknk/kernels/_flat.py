@@ -9,9 +9,8 @@ import torch
 from sklearn.gaussian_process.kernels import Hyperparameter
 from torch import Tensor
 
-from sknk.kernels._activation import Activation
+from sknk.kernels._activation import Activation, as_activation
 from sknk.kernels._base import Candidate, Kernel
-from sknk.kernels._dual import as_activation
 from sknk.kernels._recursion import Output, Recursion, Rows, diagonals, known_constants, run
 
 __all__ = ["Flat", "check_integer"]

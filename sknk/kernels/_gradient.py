@@ -146,7 +146,7 @@ class Gradients:
         if tuple(w.shape) != shape:
             raise ValueError(f"`W` has shape {tuple(w.shape)}; expected {shape}, that of K.")
         values = self._free_values(x.device)
-        found = _tiles.vjp(self._prepare, self._tile, x, y, w, values)
+        found = _tiles.vjp(self._prepare, self._tile, x, y, w, values, self._tile_rows(x))
         names = self._free_names()
         free, grads = [values[name] for name in names], [found.values[name] for name in names]
         return found, _log_gradient(free, grads)

@@ -1,124 +1,257 @@
-"""Weight layers on kernel states; activations are layers too."""
+"""Layers that treat every row, or every pixel, on its own: Dense, LayerNorm, Dropout, Identity."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sknk.kernels._adjoint import Tilted, reverse_mode
-from sknk.kernels._state import Features, KernelState, reusable, safe_sqrt
+from sknk.kernels._affine import Affine
+from sknk.kernels._checks import check_number, check_variances
+from sknk.kernels._layer import Function, Layer, Values
+from sknk.kernels._state import Features, KernelState, reusable
 
-__all__ = ["Dense"]
+__all__ = ["Dense", "Dropout", "Identity", "LayerNorm"]
 
 
-@dataclass(frozen=True)
-class Dense:
-    r"""Fully connected layer of infinite width, weights N(0, w), biases N(0, b).
+@dataclass(frozen=True, repr=False)
+class Dense(Layer):
+    r"""Fully connected layer; on images the same one at every pixel.
 
     .. math::
-        \Sigma \leftarrow w\,\Sigma + b, \qquad
-        \Theta \leftarrow w\,\Theta + \Sigma_{\text{new}} \text{ if trained}
+        \Sigma \leftarrow w\,\Sigma + b, \qquad \Theta \leftarrow \Sigma_{\text{new}} + w\,\Theta
 
-    (Jacot et al. 2018; Lee et al. 2019, appendix). In the standard parametrization a trained layer
-    adds ``fan_in Sigma_old + [1 if biased]`` instead of ``Sigma_new`` (Sohl-Dickstein et al. 2020).
+    (Jacot et al. 2018; Lee et al. 2019). O(1) a pair.
 
     Parameters
     ----------
-    biased : bool
-        Whether b > 0; without biases angles pass unchanged.
+    weight_var : float, default=2.0
+        w, dimensionless: weights are drawn from N(0, w / fan-in).
+    bias_var : float, default=0.0
+        b, dimensionless; 0 means no biases.
     trained : bool, default=True
-        Whether the layer's own parameters contribute tangents.
+        Whether the layer's parameters contribute tangents.
     fan_in : int or None, default=None
-        Width of the layer before, for the standard parametrization; None is the NTK one.
+        Width of the layer before: chooses the standard parametrization, where a trained layer
+        adds ``fan_in Sigma_old + [1 if b > 0]`` instead of ``Sigma_new`` (Sohl-Dickstein et al.
+        2020); None is the NTK parametrization.
+    weight_var_bounds, bias_var_bounds : "fixed" or pair of float
+        Bounds in scikit-learn's optimizers; a zero is fixed.
+
+    Raises
+    ------
+    ValueError
+        For variances that are negative, infinite or, of weights, zero.
+
+    Examples
+    --------
+    >>> from sknk.kernels import NTK, Dense, NetworkKernel, ReLU
+    >>> kernel = NetworkKernel(Dense() >> ReLU() >> Dense())
+    >>> (kernel([[0.0, 1.0], [2.0, 1.0]]) == NTK(depth=1)([[0.0, 1.0], [2.0, 1.0]])).all().item()
+    True
     """
 
-    biased: bool
+    weight_var: float = 2.0
+    bias_var: float = 0.0
     trained: bool = True
     fan_in: int | None = None
+    weight_var_bounds: Any = "fixed"
+    bias_var_bounds: Any = (1e-5, 1e5)
 
-    def rows(self, features: Features, values: Mapping[str, Tensor]) -> Features:
-        """Return every row's variance, and its tilt towards the bias axis by phi.
+    _value_names: ClassVar[tuple[str, ...]] = ("weight_var", "bias_var")
 
-        Parameters
-        ----------
-        features : Features
-            Of the layer's inputs.
-        values : mapping of str to Tensor
-            ``weight_var`` and ``bias_var``, 0-d.
+    def __post_init__(self) -> None:
+        """Refuse variances that no layer has."""
+        check_variances(self)
 
-        Returns
-        -------
-        Features
-        """
-        w, b = values["weight_var"], values["bias_var"]
-        scaled = w * features.var
-        if not self.biased:
-            return Features.of(scaled)
-        var = scaled + b
-        cosine = safe_sqrt(scaled / var)  # tan phi = sqrt(b / (w var_old))
-        cos_half = ((1.0 + cosine) / 2.0).sqrt()
-        sin_half = (b / var).sqrt() / (2.0 * cos_half)
-        return Features.of(var, cosine, cos_half, sin_half)
+    @property
+    def _affine(self) -> Affine:
+        return Affine(bool(self.bias_var), self.trained, self.fan_in)
+
+    def rows(self, itself: KernelState, values: Values) -> Features:
+        """Return w var + b."""
+        return self._affine.rows(itself.x, values)
 
     def propagate(
-        self, state: KernelState, x: Features, y: Features, values: Mapping[str, Tensor]
+        self, state: KernelState, x: Features, y: Features, values: Values
     ) -> KernelState:
-        """Return the state after this layer; may overwrite the pairs of `state`.
+        """Scale and shift covariances, add the layer's own tangents."""
+        return self._affine.propagate(state, x, y, values)
 
-        Parameters
-        ----------
-        state : KernelState
-            Of the layer's inputs.
-        x, y : Features
-            Of its outputs, from :meth:`rows`.
-        values : mapping of str to Tensor
-            ``weight_var`` and ``bias_var``, 0-d, in the dtype of the pairs.
+    def untrained(self) -> Self:
+        """Return the layer with its weights kept."""
+        return replace(self, trained=False)
 
-        Returns
-        -------
-        KernelState
+    def finite(self, example: Tensor, width: int, generator: torch.Generator) -> nn.Module:
+        """Return sqrt(w / fan-in) W x + sqrt(b) beta."""
+        channels = example.shape[1]
+        weights = normal((width, channels), example, generator)
+        biases = normal((width,), example, generator)
+        w, b = math.sqrt(self.weight_var / channels), math.sqrt(self.bias_var)
+
+        def forward(x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+            shift = b * biases.reshape(-1, *[1] * (x.ndim - 2))
+            return w * torch.einsum("oc,nc...->no...", weights, x) + shift
+
+        return trainable(self, forward, weights, biases)
+
+
+@dataclass(frozen=True, repr=False)
+class LayerNorm(Layer):
+    r"""Layer normalization: every row, or every pixel, is divided by the norm of its features.
+
+    .. math::
+        \Sigma \leftarrow \Sigma / \sqrt{(q_1 + \epsilon)(q_2 + \epsilon)}, \qquad
+        \Theta \leftarrow \Theta / \sqrt{(q_1 + \epsilon)(q_2 + \epsilon)}
+
+    Subtracting the mean changes nothing in the limit where features are centred, as after a weight
+    layer; elsewhere this is root mean square normalization. There are no gains and shifts.
+
+    Parameters
+    ----------
+    epsilon : float, default=1e-12
+        Added to variances, in their units.
+
+    Examples
+    --------
+    >>> from sknk.kernels import Dense, LayerNorm, NetworkKernel, ReLU
+    >>> network = Dense() >> LayerNorm() >> ReLU() >> Dense()
+    >>> NetworkKernel(network, output="nngp").diag([[0.1], [5.0]]).round(6)
+    array([1., 1.])
+    """
+
+    epsilon: float = 1e-12
+
+    def __post_init__(self) -> None:
+        """Refuse a negative epsilon."""
+        check_number(self, "epsilon", self.epsilon, least=0.0)
+
+    def rows(self, itself: KernelState, values: Values) -> Features:
+        """Return q / (q + epsilon): one, but for zero rows."""
+        return Features.of(itself.x.var * self._gain(itself.x) ** 2)
+
+    def propagate(
+        self, state: KernelState, x: Features, y: Features, values: Values
+    ) -> KernelState:
+        """Divide by the norms; angles stay."""
+        gains = self._gain(state.x), self._gain(state.y)
+
+        def scaled(pairs: Tensor | None) -> Tensor | None:
+            if pairs is None:
+                return None
+            pairs = torch.mul(pairs, gains[0], out=reusable(pairs))
+            return torch.mul(pairs, gains[1], out=reusable(pairs))
+
+        return replace(state, x=x, y=y, cov=scaled(state.cov), ntk=scaled(state.ntk))
+
+    def _gain(self, features: Features) -> Tensor:
+        var = features.var + self.epsilon
+        return torch.where(var > 0, torch.where(var > 0, var, 1.0).rsqrt(), 0.0)
+
+    def finite(self, example: Tensor, width: int, generator: torch.Generator) -> nn.Module:
+        """Return x / sqrt(mean x^2 + epsilon)."""
+        return Function(lambda x: x / (x.square().mean(1, keepdim=True) + self.epsilon).sqrt())
+
+
+@dataclass(frozen=True, repr=False)
+class Dropout(Layer):
+    r"""Dropout: a feature is dropped with probability p, the others grow by 1 / (1 - p).
+
+    Different rows, and copies of a row, are dropped independently: their covariances stay, while
+    those of a row with itself are divided by the keep probability. So this is the one layer for
+    which K(X) differs from K(X, X.copy()): it adds a ridge.
+
+    Parameters
+    ----------
+    p : float, default=0.5
+        Probability of dropping, as in torch (neural-tangents' `rate` is 1 - p); dimensionless.
+
+    Examples
+    --------
+    >>> from sknk.kernels import Dense, Dropout, NetworkKernel, ReLU
+    >>> network = Dense() >> ReLU() >> Dropout(0.2) >> Dense()
+    >>> NetworkKernel(network, output="nngp", normalize=False)([[1.0], [1.0]]).round(6)
+    array([[2.5, 2. ],
+           [2. , 2.5]])
+    """
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what is no probability, and dropping everything.
+
+        Raises
+        ------
+        ValueError
+            Outside [0, 1).
         """
-        own = None
-        if self.trained and self.fan_in is not None:
-            own = state.nngp * self.fan_in + float(self.biased)
-        after = replace(self._affine(state, x, y, values), x=x, y=y)
-        if self.trained and own is None:
-            own = after.nngp if after.cov is None else after.cov.clone()
-        return replace(after, ntk=self._tangents(state.ntk, own, values["weight_var"]))
+        check_number(self, "p", self.p, least=0.0)
+        if self.p >= 1:
+            raise ValueError(f"`p` of Dropout is {self.p!r}; expected a probability below 1.")
 
-    @staticmethod
-    def _tangents(ntk: Tensor | None, own: Tensor | None, w: Tensor) -> Tensor | None:
-        if ntk is None:
-            return own
-        if own is None:
-            return torch.mul(ntk, w, out=reusable(ntk))
-        return torch.addcmul(own, ntk, w, out=reusable(own))
+    def rows(self, itself: KernelState, values: Values) -> Features:
+        """Return var / (1 - p)."""
+        return Features.of(itself.x.var / (1.0 - self.p))
 
-    def _affine(
-        self, state: KernelState, x: Features, y: Features, values: Mapping[str, Tensor]
+    def propagate(
+        self, state: KernelState, x: Features, y: Features, values: Values
     ) -> KernelState:
-        if state.cov is not None:
-            cov = torch.mul(state.cov, values["weight_var"], out=reusable(state.cov))
-            return replace(state, cov=torch.add(cov, values["bias_var"], out=reusable(cov)))
-        if not self.biased:
-            return state
-        assert state.sin2 is not None
-        sin2 = _tilted(state.sin2, x, y, -1.0)
-        cos2 = None if state.cos2 is None else _tilted(state.cos2, x, y, 1.0)
-        return replace(state, sin2=sin2, cos2=cos2)
+        """Shrink the cosine of every pair but those of rows with themselves."""
+        keep, mask = 1.0 - self.p, state.coincident()
+        cov = None if state.cov is None else torch.where(mask, state.cov / keep, state.cov)
+        ntk = None if state.ntk is None else torch.where(mask, state.ntk / keep, state.ntk)
+        if state.sin2 is None:
+            return replace(state, x=x, y=y, cov=cov, ntk=ntk)
+        # cos <- keep cos, on half angles: a step towards the right angle, where both are 1/2.
+        sin2 = torch.where(mask, state.sin2, keep * state.sin2 + self.p / 2.0)
+        cos2 = state.cos2
+        if cos2 is not None:
+            cos2 = torch.where(mask, cos2, keep * cos2 + self.p / 2.0)
+        return replace(state, x=x, y=y, sin2=sin2, cos2=cos2, ntk=ntk)
+
+    def finite(self, example: Tensor, width: int, generator: torch.Generator) -> nn.Module:
+        """Return x times a mask drawn anew at every call."""
+
+        def forward(x: Tensor) -> Tensor:
+            drawn = torch.rand(x.shape, generator=generator, dtype=x.dtype)
+            return x * (drawn >= self.p).to(x) / (1.0 - self.p)
+
+        return Function(forward)
 
 
-def _tilted(pairs: Tensor, x: Features, y: Features, sign: float) -> Tensor:
-    """Tilt rows by phi: ``sin2 <- cos phi1 cos phi2 sin2 + sin^2((phi1 - phi2)/2)``."""
-    # cos2 with phi1 + phi2. Sums of squares: nothing cancels.
-    assert x.tilt is not None
-    assert y.tilt is not None
-    (cos_x, e_x, f_x), (cos_y, e_y, f_y) = x.tilt, y.tilt
-    if len(cos_y) == 1 and reverse_mode(pairs, *x.tilt, *y.tilt):
-        return Tilted.apply(pairs, *x.tilt, *y.tilt, sign)
-    pairs = torch.mul(pairs, cos_x, out=reusable(pairs))
-    pairs = torch.mul(pairs, cos_y, out=reusable(pairs))
-    half = f_x * e_y  # (n, m)
-    half = torch.addcmul(half, e_x, f_y, value=sign, out=reusable(half))
-    return torch.addcmul(pairs, half, half, out=reusable(pairs))
+@dataclass(frozen=True, repr=False)
+class Identity(Layer):
+    """The layer that changes nothing: the skip connection of a residual block.
+
+    Examples
+    --------
+    >>> from sknk.kernels import Dense, Identity, ParallelSum, ReLU
+    >>> ParallelSum((("skip", Identity()), ("branch", Dense() >> ReLU() >> Dense()))).children[0]
+    ('skip', Identity())
+    """
+
+    def rows(self, itself: KernelState, values: Values) -> Features:
+        """Return the rows as they are."""
+        return itself.x
+
+    def propagate(
+        self, state: KernelState, x: Features, y: Features, values: Values
+    ) -> KernelState:
+        """Return the state as it is."""
+        return state
+
+    def finite(self, example: Tensor, width: int, generator: torch.Generator) -> nn.Module:
+        """Return x."""
+        return nn.Identity()
+
+
+def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw standard normal weights on the CPU, so that devices agree."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(like)
+
+
+def trainable(layer: Any, forward: Callable[..., Tensor], *weights: Tensor) -> nn.Module:
+    """Return a finite layer whose parameters require gradients where `layer` is trained."""
+    return Function(forward, *weights).requires_grad_(layer.trained)

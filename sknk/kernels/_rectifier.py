@@ -9,9 +9,10 @@ from torch import Tensor
 
 from sknk.kernels._activation import Activation
 from sknk.kernels._adjoint import Rectified, reverse_mode
+from sknk.kernels._layer import Values
 from sknk.kernels._state import Features, KernelState, half_angle, reusable
 
-__all__ = ["ABReLU", "Abs", "LeakyReLU", "ReLU", "Rectifier"]
+__all__ = ["ABReLU", "Abs", "LeakyReLU", "ReLU"]
 
 
 class Rectifier(Activation):
@@ -49,11 +50,18 @@ class Rectifier(Activation):
         a, b = self.slopes
         return (a * a + b * b) / 2.0, (a - b) ** 2 / (2.0 * math.pi)
 
-    def rows(self, features: Features) -> Features:
-        """Return A times the variance of every row."""
-        return Features.of(self.moments[0] * features.var)
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return a min(x, 0) + b max(x, 0)."""
+        a, b = self.slopes
+        return a * x.clamp(max=0.0) + b * x.clamp(min=0.0)
 
-    def propagate(self, state: KernelState, x: Features, y: Features) -> KernelState:
+    def second_moment(self, var: Tensor) -> Tensor:
+        """Return A times the variance."""
+        return self.moments[0] * var
+
+    def propagate(
+        self, state: KernelState, x: Features, y: Features, values: Values
+    ) -> KernelState:
         r"""Propagate angles: sin2 <- sin2 - F/(2A) (sin theta - theta cos theta).
 
         Parameters
@@ -62,6 +70,8 @@ class Rectifier(Activation):
             Of the layer's inputs.
         x, y : Features
             Of its outputs.
+        values : mapping of str to Tensor
+            Empty.
 
         Returns
         -------
@@ -114,8 +124,8 @@ class Rectifier(Activation):
         return sin2, torch.add(half.new_ones(()), sin2, alpha=-2.0), half
 
 
-@dataclass(frozen=True)
-class ReLU(Rectifier):
+@dataclass(frozen=True, repr=False)
+class ReLU(Rectifier, name="relu"):
     """Rectified linear unit max(x, 0): the arc-cosine kernel of order 1 (Cho & Saul 2009).
 
     Examples
@@ -131,8 +141,8 @@ class ReLU(Rectifier):
         return 0.0, 1.0
 
 
-@dataclass(frozen=True)
-class LeakyReLU(Rectifier):
+@dataclass(frozen=True, repr=False)
+class LeakyReLU(Rectifier, name="leaky_relu"):
     """Leaky rectifier: slope `negative_slope` left of zero, 1 right of it.
 
     Parameters
@@ -155,8 +165,8 @@ class LeakyReLU(Rectifier):
         return self.negative_slope, 1.0
 
 
-@dataclass(frozen=True)
-class ABReLU(Rectifier):
+@dataclass(frozen=True, repr=False)
+class ABReLU(Rectifier, name="abrelu"):
     """Rectifier with any two slopes: a min(x, 0) + b max(x, 0).
 
     Parameters
@@ -168,7 +178,7 @@ class ABReLU(Rectifier):
     --------
     >>> from sknk.kernels import ABReLU
     >>> ABReLU(a=-0.5, b=1.0)
-    ABReLU(a=-0.5, b=1.0)
+    ABReLU(a=-0.5)
     """
 
     a: float = 0.0
@@ -180,8 +190,8 @@ class ABReLU(Rectifier):
         return self.a, self.b
 
 
-@dataclass(frozen=True)
-class Abs(Rectifier):
+@dataclass(frozen=True, repr=False)
+class Abs(Rectifier, name="abs"):
     """Absolute value: an even function, so antipodal rows coincide after it.
 
     Examples

@@ -13,22 +13,13 @@ from torch import Tensor
 from sknk import _config
 from sknk.exceptions import DeviceWarning
 from sknk.kernels._activation import Activation
-from sknk.kernels._layers import Dense
-from sknk.kernels._state import (
-    Directions,
-    Features,
-    KernelState,
-    coincident_state,
-    half_angles,
-    reusable,
-    safe_sqrt,
-)
+from sknk.kernels._affine import Affine
+from sknk.kernels._inputs import Directions, directions_of, half_angles
+from sknk.kernels._state import Features, KernelState, coincident_state, reusable
 
 __all__ = ["Output", "Recursion", "Rows", "diagonals", "known_constants", "run"]
 
 Values = Mapping[str, Tensor]
-# Short against any row, and its square still a float32.
-_SHORT = 1e-15
 
 Output = tuple[int, Literal["nngp", "ntk"]]
 
@@ -67,8 +58,8 @@ class Recursion:
         found = [features]
         for layer in range(self.deepest + 1):
             if layer:
-                found.append(self.activation.rows(found[-1]))
-            found.append(self._dense(layer).rows(found[-1], values))
+                found.append(Features.of(self.activation.second_moment(found[-1].var)))
+            found.append(self._affine(layer).rows(found[-1], values))
         return tuple(found)
 
     def __call__(
@@ -97,9 +88,9 @@ class Recursion:
         found = [x[0].var] * len(self.outputs)  # placeholders, all overwritten
         for layer in range(self.deepest + 1):
             if layer:
-                state = self.activation.propagate(state, x[2 * layer], y[2 * layer])
+                state = self.activation.propagate(state, x[2 * layer], y[2 * layer], values)
             after = 2 * layer + 1
-            state = self._dense(layer).propagate(state, x[after], y[after], values)
+            state = self._affine(layer).propagate(state, x[after], y[after], values)
             for position, (depth, kind) in enumerate(self.outputs):
                 if depth == layer:
                     K = state.nngp if kind == "nngp" else state.tangents
@@ -107,9 +98,9 @@ class Recursion:
                     found[position] = K if layer == self.deepest else K.clone()
         return found
 
-    def _dense(self, layer: int) -> Dense:
+    def _affine(self, layer: int) -> Affine:
         fan_in = None if self.fan_ins is None else self.fan_ins[min(layer, 1)]
-        return Dense(biased=self.biased, trained=layer >= self.fixed_depth, fan_in=fan_in)
+        return Affine(biased=self.biased, trained=layer >= self.fixed_depth, fan_in=fan_in)
 
 
 @dataclass(frozen=True)
@@ -144,16 +135,12 @@ class Rows:
         dtype: torch.dtype,
     ) -> Self:
         """Split rows (n, d) into directions and variances, and follow these through the layers."""
-        norm2 = (x * x).sum(1, keepdim=True)  # (n, 1)
-        if torch.is_grad_enabled():
-            # A zero row as the limit of a short one: norm times direction keeps its derivative.
-            norm2 = torch.where(norm2 > 0, norm2, _SHORT**2)
-        unit = x / torch.where(norm2 > 0, safe_sqrt(norm2), 1.0)
-        layers = recursion.rows(Features.of(norm2 / x.shape[1]), values)
+        directions, features = directions_of(x)
+        layers = recursion.rows(features, values)
         gains = None if constants is None else constants.reciprocal().to(dtype)
         rows = tuple(features.to(dtype) for features in layers)
         columns = tuple(features.columns for features in rows)
-        return cls(Directions.of(unit), rows, columns, recursion, gains)
+        return cls(directions, rows, columns, recursion, gains)
 
 
 def diagonals(recursion: Recursion, var: Tensor, values: Values) -> list[Tensor]:

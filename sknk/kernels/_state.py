@@ -16,20 +16,19 @@ from torch import Tensor
 from sknk.kernels._adjoint import Cosine, reverse_mode
 
 __all__ = [
-    "Directions",
     "Features",
     "KernelState",
+    "as_columns",
+    "as_partners",
     "coincident_state",
     "half_angle",
-    "half_angles",
     "reusable",
     "safe_sqrt",
 ]
 
-# Below this, (1 - x.y)/2 has lost half of float64's digits and is recomputed from differences.
-_NEAR = 1e-6
-# Above this, arcsin(sqrt(sin2)) would lose more than two bits, and cos2 is carried along.
-_OBTUSE = 0.95
+
+# Roundings of a covariance, relative to its rows' norms, that can separate equal rows.
+_ROUNDING = 8.0
 
 
 def reusable(x: Tensor) -> Tensor | None:
@@ -48,6 +47,9 @@ def safe_sqrt(x: Tensor) -> Tensor:
 class Features(NamedTuple):
     """What pairs need to know of each row after a layer; all (n, 1), or (1, n) as columns.
 
+    Images have leading axes, one entry a pixel: (h, w, n, 1) where only equal pixels are paired,
+    (h, w, 1, 1, n, 1) and (1, 1, h, w, 1, n) where all are.
+
     Attributes
     ----------
     var : Tensor
@@ -57,11 +59,18 @@ class Features(NamedTuple):
     tilt : tuple of Tensor or None
         cos phi, cos(phi/2) and sin(phi/2) of the angle by which a biased layer turned the row
         towards the bias axis.
+    unmatched : Tensor or None
+        Of a padded convolution, at all pairs of pixels: the variance in the first one's patch where
+        the second one's lies outside its image.
+    parts : tuple of Features
+        After the layers inside a layer made of layers.
     """
 
     var: Tensor
     norm: Tensor
     tilt: tuple[Tensor, Tensor, Tensor] | None = None
+    unmatched: Tensor | None = None
+    parts: tuple["Features", ...] = ()
 
     @classmethod
     def of(cls, var: Tensor, *tilt: Tensor) -> Self:
@@ -75,18 +84,37 @@ class Features(NamedTuple):
     @property
     def columns(self) -> Self:
         """The same rows as columns of pairs."""
-        return self._map(lambda v: v.T)
+        return self._map(as_columns)
+
+    @property
+    def partners(self) -> Self:
+        """The same rows, each as the partner of itself."""
+        return self._map(as_partners)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         tilt = self.tilt and (change(self.tilt[0]), change(self.tilt[1]), change(self.tilt[2]))
-        return self._replace(var=change(self.var), norm=change(self.norm), tilt=tilt)
+        unmatched = None if self.unmatched is None else change(self.unmatched)
+        parts = tuple(part._map(change) for part in self.parts)
+        return type(self)(change(self.var), change(self.norm), tilt, unmatched, parts)
+
+
+def as_partners(v: Tensor) -> Tensor:
+    """Move pixels from the first image's axes to the second's."""
+    return v.permute(2, 3, 0, 1, 4, 5) if v.ndim == 6 else v
+
+
+def as_columns(v: Tensor) -> Tensor:
+    """Make rows the columns of pairs."""
+    return as_partners(v).mT
 
 
 @dataclass(frozen=True)
 class KernelState:
-    """One layer's values at all pairs of rows; exactly one of `sin2` and `cov` is set.
+    """One layer's values at all pairs of rows; at most one of `sin2` and `cov` is set.
 
-    A layer owns the state it is given: without autograd it may overwrite its pair tensors.
+    A layer owns the state it is given: without autograd it may overwrite its pair tensors. Pairs of
+    images have leading axes: (h, w, n, m) for equal pixels, (h, w, h, w, n, m) for all pairs.
+    A state without pairs is that of rows paired with themselves, each at angle zero.
 
     Attributes
     ----------
@@ -100,6 +128,8 @@ class KernelState:
         NNGP kernel.
     ntk : Tensor of shape (n, m) or None
         Tangent kernel; None before the first trained layer.
+    same : bool
+        Whether entry (i, i) pairs a row with itself, and not with a copy.
     """
 
     x: Features
@@ -108,6 +138,12 @@ class KernelState:
     cos2: Tensor | None = None
     cov: Tensor | None = None
     ntk: Tensor | None = None
+    same: bool = False
+
+    @property
+    def paired(self) -> bool:
+        """Whether there are pairs."""
+        return self.sin2 is not None or self.cov is not None
 
     @property
     def nngp(self) -> Tensor:
@@ -115,7 +151,11 @@ class KernelState:
         if self.cov is not None:
             return self.cov
         assert self.sin2 is not None
-        if len(self.y.norm) == 1 and reverse_mode(self.sin2, self.x.norm, self.y.norm):
+        if (
+            self.y.norm.ndim == 2
+            and len(self.y.norm) == 1
+            and reverse_mode(self.sin2, self.x.norm, self.y.norm)
+        ):
             return Cosine.apply(self.sin2, self.x.norm, self.y.norm)
         cosine = torch.add(self.sin2.new_ones(()), self.sin2, alpha=-2)
         scaled = torch.mul(cosine, self.x.norm, out=reusable(cosine))
@@ -138,7 +178,71 @@ class KernelState:
         assert self.cov is not None
         norms = self.x.norm * self.y.norm
         cosine = self.cov / torch.where(norms > 0, norms, 1.0)
-        return replace(self, sin2=((1.0 - cosine) / 2.0).clamp(0.0, 1.0), cov=None)
+        sin2 = ((1.0 - cosine) / 2.0).clamp(0.0, 1.0)
+        # What rounding leaves of coincidence is taken for it: sums of pairs must not lose it.
+        sin2 = torch.where(sin2 > _ROUNDING * torch.finfo(sin2.dtype).eps, sin2, 0.0)
+        return replace(self, sin2=sin2, cov=None)
+
+    def distances(self) -> tuple[Tensor, Tensor | None]:
+        """Return E(u - v)^2 and, where `cos2` is carried, E(u + v)^2 of features u and v."""
+        p, q = self.x.norm, self.y.norm
+        if self.sin2 is None:
+            return self.x.var + self.y.var - 2.0 * self.nngp, None
+        gap, scale = (p - q).square(), 4.0 * p * q
+        near = torch.addcmul(gap, scale, self.sin2)
+        return near, None if self.cos2 is None else torch.addcmul(gap, scale, self.cos2)
+
+    def at_distances(
+        self, x: Features, y: Features, near: Tensor, far: Tensor | None, ntk: Tensor | None
+    ) -> "KernelState":
+        """Return the state whose pairs have these distances; sums of distances do not cancel.
+
+        Parameters
+        ----------
+        x, y : Features
+            Of its rows and columns.
+        near, far : Tensor
+            E(u - v)^2 and E(u + v)^2, or None for the second where no angle is obtuse.
+        ntk : Tensor or None
+            Its tangent kernel.
+
+        Returns
+        -------
+        KernelState
+        """
+        scale, gap = 4.0 * x.norm * y.norm, (x.norm - y.norm).square()
+        zero = not bool((x.norm > 0).all() and (y.norm > 0).all())
+        divisor = torch.where(scale > 0, scale, 1.0) if zero else scale
+
+        def half(distance: Tensor) -> Tensor:
+            found = torch.sub(distance, gap, out=reusable(distance))
+            found = torch.div(found, divisor, out=reusable(found))
+            found = torch.clamp(found, 0.0, 1.0, out=reusable(found))
+            return torch.where(scale > 0, found, 0.5) if zero else found  # zero rows: orthogonal
+
+        cos2 = None if far is None else half(far)
+        return replace(self, x=x, y=y, sin2=half(near), cos2=cos2, cov=None, ntk=ntk)
+
+    def copied(self) -> "KernelState":
+        """Return a state that layers may overwrite while this one is still needed."""
+        pairs = (self.sin2, self.cos2, self.cov, self.ntk)
+        sin2, cos2, cov, ntk = (v if v is None else v.clone() for v in pairs)
+        return replace(self, sin2=sin2, cos2=cos2, cov=cov, ntk=ntk)
+
+    def coincident(self) -> Tensor:
+        """Return which pairs are a row (or a pixel) and itself, as a mask that broadcasts."""
+        rows, columns = self.x.var.shape[-2], self.y.var.shape[-1]
+        device = self.x.var.device
+        if not self.same:
+            return torch.zeros((rows, columns), dtype=torch.bool, device=device)
+        paired = torch.ones((rows, 1), dtype=torch.bool, device=device)
+        if columns > 1:
+            paired = torch.eye(rows, dtype=torch.bool, device=device)
+        if self.x.var.ndim != 6:
+            return paired
+        h, w = self.x.var.shape[:2]
+        pixels = torch.eye(h * w, dtype=torch.bool, device=device)
+        return pixels.reshape(h, w, h, w, 1, 1) & paired
 
 
 def half_angle(sin2: Tensor, cos2: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -160,73 +264,6 @@ def half_angle(sin2: Tensor, cos2: Tensor | None) -> tuple[Tensor, Tensor, Tenso
     return sine, cosine, sine.asin() if cos2 is None else torch.atan2(sine, cosine)
 
 
-class Directions(NamedTuple):
-    """Rows without their lengths, ready for one product.
-
-    Attributes
-    ----------
-    unit : Tensor of shape (n, d)
-        Rows of norm one; zero rows stay zero, orthogonal to all.
-    left, right : Tensor of shape (n, d + 1)
-        ``left @ right.T`` is (1 - cos theta) / 2.
-    """
-
-    unit: Tensor
-    left: Tensor
-    right: Tensor
-
-    @classmethod
-    def of(cls, unit: Tensor) -> Self:
-        """Append the column that carries the one half."""
-        ones = torch.ones_like(unit[:, :1])
-        left, right = torch.cat([-0.5 * unit, 0.5 * ones], dim=1), torch.cat([unit, ones], dim=1)
-        return cls(unit, left, right)
-
-
-def half_angles(x: Directions, y: Directions, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """Return sin^2 and, where some angle is obtuse enough, cos^2 of half the angles of inputs.
-
-    O(n m d), in the rows' precision.
-
-    Parameters
-    ----------
-    x, y : Directions
-        Of n and m rows.
-    dtype : torch.dtype
-        Of the result.
-
-    Returns
-    -------
-    sin2 : Tensor of shape (n, m)
-    cos2 : Tensor of shape (n, m) or None
-        None where `sin2` alone gives every angle.
-    """
-    exact = x.left @ y.right.T
-    itself = x is y and not torch.is_grad_enabled()
-    if itself:
-        exact.fill_diagonal_(0.5)  # not to be refined one by one
-    sin2, cos2 = exact.to(dtype), None
-    if sin2.numel():
-        low, high = torch.aminmax(sin2.detach())
-        if high > _OBTUSE:
-            cos2 = 1.0 - exact
-            cos2 = (_refined(cos2, x.unit, y.unit) if high > 1.0 - _NEAR else cos2).to(dtype)
-        if low < _NEAR:
-            sin2 = _refined(exact, x.unit, -y.unit).to(dtype)
-    if itself:
-        sin2.fill_diagonal_(0.0)
-        cos2 = None if cos2 is None else cos2.fill_diagonal_(1.0)
-    return sin2, cos2
-
-
-def _refined(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Replace entries near zero by |x + y|^2 / 4 from the rows themselves."""
-    i, j = torch.nonzero(values.detach() < _NEAR, as_tuple=True)
-    exact = (x[i] + y[j]).square().sum(1) / 4.0
-    put = values.index_put if torch.is_grad_enabled() else values.index_put_
-    return put((i, j), exact)
-
-
 def coincident_state(features: Features) -> KernelState:
     """Pair every row with itself: all shapes (n, 1), so that layers yield exact diagonals."""
-    return KernelState(features, features, sin2=torch.zeros_like(features.var))
+    return KernelState(features, features, sin2=torch.zeros_like(features.var), same=True)

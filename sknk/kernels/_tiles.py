@@ -15,7 +15,7 @@ from torch import Tensor
 from sknk import _config
 from sknk._array import keep_heap
 
-__all__ = ["Gradients", "blocks_of", "fill", "matmul", "spans", "vjp"]
+__all__ = ["Gradients", "blocks_of", "fill", "matmul", "spans", "tile_rows", "vjp"]
 
 Values = Mapping[str, Tensor]
 Blocks = Sequence[tuple[slice, Any]]
@@ -34,14 +34,16 @@ class Gradients:
     Y: Tensor | None
 
 
-def tile_rows(device: torch.device, dtype: torch.dtype) -> int:
+def tile_rows(device: torch.device, dtype: torch.dtype, entries: int = 1) -> int:
     """Return the rows of a square tile: configured, else what fits the cache."""
+    # `entries` is how many numbers a kernel holds for each pair of rows (images: pairs of pixels).
     configured = _config.current().tile_size
     if configured is not None:
         return int(configured)
     if device.type != "cpu":
-        return _GPU_ROWS
-    return math.isqrt(_CPU_BYTES_PER_THREAD * torch.get_num_threads() // dtype.itemsize)
+        return max(1, math.isqrt(_GPU_ROWS**2 // entries))
+    numbers = _CPU_BYTES_PER_THREAD * torch.get_num_threads() // dtype.itemsize
+    return max(1, math.isqrt(numbers // entries))
 
 
 def spans(n: int, size: int) -> list[slice]:
@@ -49,9 +51,9 @@ def spans(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def blocks_of(x: Tensor, prepare: Callable[[Tensor], Any], dtype: torch.dtype) -> Blocks:
-    """Prepare the rows of x block by block."""
-    return [(s, prepare(x[s])) for s in spans(len(x), tile_rows(x.device, dtype))]
+def blocks_of(x: Tensor, prepare: Callable[[Tensor], Any], size: int) -> Blocks:
+    """Prepare the rows of x in blocks of at most `size`."""
+    return [(s, prepare(x[s])) for s in spans(len(x), size)]
 
 
 def _pairs(bx: Blocks, by: Blocks | None) -> Sequence[tuple[slice, Any, slice, Any, bool]]:
@@ -115,6 +117,7 @@ def vjp(
     y: Tensor | None,
     W: Tensor,
     values: Mapping[str, Tensor],
+    size: int,
 ) -> Gradients:
     """Differentiate sum(W * K) tile by tile: O(n m) time, one tile of memory.
 
@@ -133,6 +136,8 @@ def vjp(
         Cotangent; need not be symmetric.
     values : mapping of str to Tensor
         Differentiated where they require gradients.
+    size : int
+        Rows of a tile.
 
     Returns
     -------
@@ -140,7 +145,6 @@ def vjp(
     """
     keep_heap(x.device)
     leaves = {name: _leaf(value) for name, value in values.items()}
-    size = tile_rows(x.device, W.dtype)
     with torch.enable_grad():
         bx = [(s, _Prepared(_leaf(x, s), prepare, leaves)) for s in spans(len(x), size)]
         by = None

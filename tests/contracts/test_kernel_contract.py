@@ -50,6 +50,10 @@ def free_sizes(kernel):
     return [h.n_elements for h in kernel.hyperparameters if not h.fixed]
 
 
+def drops_features(kernel):
+    return "Dropout" in repr(kernel)
+
+
 # --- scikit-learn's list -----------------------------------------------------------------------
 
 
@@ -105,8 +109,13 @@ def test_hyperparameter_is_left_out_when_fixed(kernel):
 
 
 def test_cross_equals_auto(kernel):
-    assert_close(kernel(X, X.copy()), kernel(X))
-    assert_close(kernel(HARD, HARD.copy()), kernel(HARD))
+    for table in (X, HARD):
+        auto, cross = kernel(table), kernel(table, table.copy())
+        if drops_features(kernel):  # a row and its copy lose different features
+            assert (np.diag(auto) >= np.diag(cross)).all()
+            assert np.diag(auto).sum() > 1.1 * np.diag(cross).sum()
+            np.fill_diagonal(auto, np.diag(cross))
+        assert_close(cross, auto)
 
 
 def test_diag_equals_diagonal(kernel):
@@ -236,7 +245,8 @@ def test_degenerate_rows_are_finite_in_float32(kernel):
 
 def test_copies_of_a_row_have_equal_rows_of_k(kernel):
     K = kernel(HARD)  # row 11 is a copy of row 0 and 5
-    assert_close(K[[5, 11]], K[[0, 0]])
+    columns = [j for j in range(12) if j not in (0, 5, 11) or not drops_features(kernel)]
+    assert_close(K[np.ix_([5, 11], columns)], K[np.ix_([0, 0], columns)])
 
 
 def test_one_row_gives_one_entry(kernel):
@@ -328,8 +338,14 @@ def test_tensors_give_tensors(kernel):
 
 
 def test_gram_path_equals_single_grams(kernel):
-    name = next((name for name in sorted(kernel.get_params()) if name.endswith("depth")), None)
-    grid = {"value": [0.5, 2.0]} if name is None else {name: [4, 3]}
+    params = kernel.get_params()
+    name = next((name for name in sorted(params) if name.endswith("depth")), None)
+    other = next((name for name in sorted(params) if name.endswith(("value", "normalize"))), None)
+    grid = (
+        {other: [0.5, 2.0] if other == "value" else [True, False]}
+        if name is None
+        else {name: [4, 3]}
+    )
     found = list(kernel.gram_path(X, Y, **grid))
     assert len(found) == 2
     for params, K in found:
@@ -338,7 +354,7 @@ def test_gram_path_equals_single_grams(kernel):
 
 def test_joint_is_for_tangent_kernels_only(kernel):
     inner = kernel.kernel if isinstance(kernel, Scale) else kernel
-    if not isinstance(inner, NTK):
+    if not (isinstance(inner, NTK) or getattr(inner, "output", None) == "ntk"):
         with pytest.raises(TypeError, match=f"{type(inner).__name__}.*use NTK"):
             kernel.joint(X, Y)
         with pytest.raises(TypeError, match=f"{type(inner).__name__}.*use NTK"):

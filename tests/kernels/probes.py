@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from sknk.kernels._state import Directions, Features, KernelState, half_angles
+from sknk.kernels._inputs import Directions, half_angles
+from sknk.kernels._state import Features, KernelState
 
 
 def one(value):
@@ -41,7 +42,8 @@ def state_of_variances(var_x, var_y, **pairs):
 
 def activate(activation, state):
     """Apply an activation layer: rows first, then pairs."""
-    return activation.propagate(state, activation.rows(state.x), activation.rows(state.y))
+    x, y = (Features.of(activation.second_moment(side.var)) for side in (state.x, state.y))
+    return activation.propagate(state, x, y, {})
 
 
 def connect(dense, state, weight_var, bias_var):

@@ -209,7 +209,7 @@ def test_kernel_gradients_equal_autograd_without_hand_written_steps(
     kernel = NTK(depth=3, activation=activation, bias_var=bias_var, input_scale_bounds=(0.1, 10.0))
     x, y, W = rows(7), degenerate_rows()[5:], np.random.default_rng(0).standard_normal((7, 7))
     hand = kernel.vjp(x, y, W)
-    for module in ("_state", "_layers", "_rectifier"):
+    for module in ("_state", "_affine", "_rectifier"):
         monkeypatch.setattr(f"sknk.kernels.{module}.reverse_mode", lambda *tensors: False)
     other = kernel.vjp(x, y, W)
     for name in ("theta", "X", "Y"):
