@@ -4,19 +4,29 @@ Every activation and layer is public under its own name: their modules say in ``
 have, so that a new one is added in one place.
 """
 
-from sknk.kernels import _compose, _dual, _layers, _parallel, _rectifier, _spatial, _waves
+from sknk.kernels import (
+    _compose,
+    _convolution,
+    _dual,
+    _layers,
+    _parallel,
+    _pooling,
+    _rectifier,
+    _waves,
+)
 from sknk.kernels._activation import Activation
 from sknk.kernels._algebra import Constant, Normalized, Product, Scale, Sum
 from sknk.kernels._base import Kernel, KernelGradient
 from sknk.kernels._compose import *
+from sknk.kernels._convolution import *
 from sknk.kernels._dual import *
 from sknk.kernels._layer import Layer
 from sknk.kernels._layered import NetworkKernel
 from sknk.kernels._layers import *
 from sknk.kernels._network import NNGP, NTK
 from sknk.kernels._parallel import *
+from sknk.kernels._pooling import *
 from sknk.kernels._rectifier import *
-from sknk.kernels._spatial import *
 from sknk.kernels._waves import *
 
 __all__ = [
@@ -36,7 +46,8 @@ __all__ = [
 __all__ += _dual.__all__
 __all__ += _rectifier.__all__
 __all__ += _compose.__all__
+__all__ += _convolution.__all__
 __all__ += _layers.__all__
 __all__ += _parallel.__all__
-__all__ += _spatial.__all__
+__all__ += _pooling.__all__
 __all__ += _waves.__all__

@@ -1,13 +1,14 @@
 """Angles between rows, or between pixels of images, as they come in."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from sknk.kernels._state import Features, KernelState, safe_sqrt
+from sknk.kernels._state import Features, KernelState, reusable, safe_sqrt
 
-__all__ = ["Directions", "Pixels", "directions_of", "half_angles"]
+__all__ = ["Directions", "Pixels", "component_angles", "directions_of", "half_angles"]
 
 # Below this, (1 - x.y)/2 has lost half of float64's digits and is recomputed from differences.
 _NEAR = 1e-6
@@ -67,10 +68,10 @@ class Pixels(NamedTuple):
     Attributes
     ----------
     channels : tuple of Tensor
-        One a channel, divided by the root of their number: (h, w, n, 1) where only equal pixels are
-        to be paired, (h, w, 1, 1, n, 1) where all are; with the last two swapped as columns.
+        Pixels divided by their norms, one tensor a channel: (h, w, n, 1) where only equal pixels
+        are to be paired, (h, w, 1, 1, n, 1) where all are.
     features : Features
-        Sums of squares over channels, in the same shape.
+        Mean squares over channels, in the same shape.
     """
 
     channels: tuple[Tensor, ...]
@@ -83,23 +84,23 @@ class Pixels(NamedTuple):
         images = x.reshape(len(x), c, h, w).permute(1, 2, 3, 0)[..., None]  # (c, h, w, n, 1)
         if all_pairs:
             images = images[:, :, :, None, None]
-        images = images / c**0.5
-        var = images.square().sum(0)
+        norm2 = images.square().sum(0)
         if torch.is_grad_enabled():
-            var = torch.where(var > 0, var, _SHORT**2)
-        return cls(tuple(images), Features.of(var))
+            norm2 = torch.where(norm2 > 0, norm2, _SHORT**2)  # as of rows
+        unit = images / torch.where(norm2 > 0, safe_sqrt(norm2), 1.0)
+        return cls(tuple(unit), Features.of(norm2 / c))
 
     def angles(
-        self, columns: tuple[Tensor, ...], partners: Features, dtype: torch.dtype
+        self, columns: tuple[Tensor, ...], x: Features, y: Features, dtype: torch.dtype
     ) -> KernelState:
-        """Return the state of all pairs, from differences and sums of the pixels themselves.
+        """Return the state of all pairs, from differences and sums of directions; O(c) a pair.
 
         Parameters
         ----------
         columns : tuple of Tensor
             Channels of the second images, as columns.
-        partners : Features
-            Of the second images.
+        x, y : Features
+            Of the first images, and of the second as columns.
         dtype : torch.dtype
             Of the pairs.
 
@@ -107,18 +108,10 @@ class Pixels(NamedTuple):
         -------
         KernelState
         """
-        pairs = list(zip(self.channels, columns, strict=True))
-        near = sum((p - q).square() for p, q in pairs)
-        state = KernelState(self.features, partners)
-        state = state.at_distances(self.features, partners, torch.as_tensor(near), None, None)
-        assert state.sin2 is not None
-        cos2 = None
-        if state.sin2.numel() and state.sin2.max() > _OBTUSE:
-            far = torch.as_tensor(sum((p + q).square() for p, q in pairs))
-            cos2 = state.at_distances(self.features, partners, far, None, None).sin2
-        x, y = self.features.to(dtype), partners.to(dtype)
-        cos2 = None if cos2 is None else cos2.to(dtype)
-        return KernelState(x, y, sin2=state.sin2.to(dtype), cos2=cos2)
+        sin2, cos2 = component_angles(self.channels, columns).to(dtype), None
+        if sin2.numel() and bool(sin2.detach().max() > _OBTUSE):
+            cos2 = component_angles(self.channels, columns, sign=-1.0).to(dtype)
+        return KernelState(x, y, sin2=sin2, cos2=cos2)
 
 
 def half_angles(x: Directions, y: Directions, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
@@ -155,6 +148,29 @@ def half_angles(x: Directions, y: Directions, dtype: torch.dtype) -> tuple[Tenso
         sin2.fill_diagonal_(0.0)
         cos2 = None if cos2 is None else cos2.fill_diagonal_(1.0)
     return sin2, cos2
+
+
+def component_angles(x: Sequence[Tensor], y: Sequence[Tensor], *, sign: float = 1.0) -> Tensor:
+    """Return |x - sign y|^2 / 4 of unit vectors given by components: sin^2 of half their angles.
+
+    Exact where vectors coincide; 2 k passes over the pairs.
+
+    Parameters
+    ----------
+    x, y : sequence of k Tensor
+        Components, (..., n, 1) and (..., 1, m).
+    sign : float, default=1.0
+        -1 for cos^2.
+
+    Returns
+    -------
+    Tensor of shape (..., n, m)
+    """
+    total = torch.sub(x[0], y[0], alpha=sign).square()
+    for p, q in zip(x[1:], y[1:], strict=True):
+        difference = torch.sub(p, q, alpha=sign)
+        total = torch.addcmul(total, difference, difference, out=reusable(total))
+    return torch.mul(total, 0.25, out=reusable(total))
 
 
 def _refined(values: Tensor, x: Tensor, y: Tensor) -> Tensor:

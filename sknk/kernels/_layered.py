@@ -29,8 +29,6 @@ class Prepared:
         As they come in.
     partners : tuple of Tensor
         Channels of the same images as columns; none of rows.
-    columns : Features
-        Of the same rows as columns, before the network and in their own dtype.
     x, y : tuple of (Features, Features)
         Before and after the network, as rows and as columns, in the dtype of the pairs.
     gain : Tensor or None
@@ -39,7 +37,6 @@ class Prepared:
 
     inputs: Directions | Pixels
     partners: tuple[Tensor, ...]
-    columns: Features
     x: tuple[Features, Features]
     y: tuple[Features, Features]
     gain: Tensor | None
@@ -238,7 +235,7 @@ class NetworkKernel(Kernel):
         state = KernelState(features, features.partners, same=True)
         if isinstance(inputs, Pixels) and self.network.mixes_pixels:
             partners = tuple(as_partners(c) for c in inputs.channels)
-            found = inputs.angles(partners, features.partners, features.var.dtype)
+            found = inputs.angles(partners, features, features.partners, features.var.dtype)
             return replace(found, same=True)
         return state
 
@@ -257,8 +254,7 @@ class NetworkKernel(Kernel):
             tuple(as_columns(c) for c in inputs.channels) if isinstance(inputs, Pixels) else ()
         )
         gain = self._gain(x, values)
-        columns = rows[0].columns, rows[1].columns
-        return Prepared(inputs, partners, features.columns, rows, columns, gain)
+        return Prepared(inputs, partners, rows, (rows[0].columns, rows[1].columns), gain)
 
     def _gain(self, x: Tensor, values: Values) -> Tensor | None:
         if not self.normalize:
@@ -289,7 +285,7 @@ class NetworkKernel(Kernel):
     def _paired(self, rx: Prepared, ry: Prepared, values: Values) -> KernelState:
         (x, after_x), (y, after_y) = rx.x, ry.y
         if isinstance(rx.inputs, Pixels):
-            state = rx.inputs.angles(ry.partners, ry.columns, x.var.dtype)
+            state = rx.inputs.angles(ry.partners, x, y, x.var.dtype)
         else:
             assert isinstance(ry.inputs, Directions)
             sin2, cos2 = half_angles(rx.inputs, ry.inputs, x.var.dtype)

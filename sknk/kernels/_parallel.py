@@ -241,9 +241,27 @@ def _weighted_sum(
     if any(state.sin2 is None for state in states):
         cov = reduce(add, [c * state.nngp for c, state in weighted])
         return replace(states[0], x=x, y=y, sin2=None, cos2=None, cov=cov, ntk=ntk)
-    near = reduce(add, [c * state.distances()[0] for c, state in weighted])
-    far = None
-    if any(state.cos2 is not None for state in states):
-        found = [replace(s, cos2=_halves(s)[1]).distances()[1] for s in states]
-        far = reduce(add, [c * f for c, f in zip(shares, found, strict=True) if f is not None])
-    return states[0].at_distances(x, y, near, far, ntk)
+    carried = any(state.cos2 is not None for state in states)
+    sin2, cos2 = (
+        _side_by_side(states, half, shares, x, y) if half else None
+        for half in ([_halves(s)[0] for s in states], carried and [_halves(s)[1] for s in states])
+    )
+    return replace(states[0], x=x, y=y, sin2=sin2, cos2=cos2, ntk=ntk)
+
+
+def _side_by_side(
+    states: Sequence[KernelState],
+    halves: Sequence[Tensor],
+    shares: Sequence[float],
+    x: Features,
+    y: Features,
+) -> Tensor:
+    """Return half angles of stacked features, as in Conv2d: sum of p q u + (p - q)^2/4."""
+    total = torch.zeros_like(halves[0])
+    for share, state, half in zip(shares, states, halves, strict=True):
+        p, q = (
+            share**0.5 * part.norm / torch.where(whole.norm > 0, whole.norm, 1.0)
+            for part, whole in ((state.x, x), (state.y, y))
+        )
+        total = total + p * q * half + (p - q).square() / 4.0
+    return total

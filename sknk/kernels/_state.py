@@ -59,9 +59,9 @@ class Features(NamedTuple):
     tilt : tuple of Tensor or None
         cos phi, cos(phi/2) and sin(phi/2) of the angle by which a biased layer turned the row
         towards the bias axis.
-    unmatched : Tensor or None
-        Of a padded convolution, at all pairs of pixels: the variance in the first one's patch where
-        the second one's lies outside its image.
+    patch : tuple of Tensor
+        Of a convolution: the norms in every pixel's patch, divided by the root of their sum of
+        squares, one tensor an offset.
     parts : tuple of Features
         After the layers inside a layer made of layers.
     """
@@ -69,7 +69,7 @@ class Features(NamedTuple):
     var: Tensor
     norm: Tensor
     tilt: tuple[Tensor, Tensor, Tensor] | None = None
-    unmatched: Tensor | None = None
+    patch: tuple[Tensor, ...] = ()
     parts: tuple["Features", ...] = ()
 
     @classmethod
@@ -93,9 +93,9 @@ class Features(NamedTuple):
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         tilt = self.tilt and (change(self.tilt[0]), change(self.tilt[1]), change(self.tilt[2]))
-        unmatched = None if self.unmatched is None else change(self.unmatched)
+        patch = tuple(map(change, self.patch))
         parts = tuple(part._map(change) for part in self.parts)
-        return type(self)(change(self.var), change(self.norm), tilt, unmatched, parts)
+        return type(self)(change(self.var), change(self.norm), tilt, patch, parts)
 
 
 def as_partners(v: Tensor) -> Tensor:
@@ -182,46 +182,6 @@ class KernelState:
         # What rounding leaves of coincidence is taken for it: sums of pairs must not lose it.
         sin2 = torch.where(sin2 > _ROUNDING * torch.finfo(sin2.dtype).eps, sin2, 0.0)
         return replace(self, sin2=sin2, cov=None)
-
-    def distances(self) -> tuple[Tensor, Tensor | None]:
-        """Return E(u - v)^2 and, where `cos2` is carried, E(u + v)^2 of features u and v."""
-        p, q = self.x.norm, self.y.norm
-        if self.sin2 is None:
-            return self.x.var + self.y.var - 2.0 * self.nngp, None
-        gap, scale = (p - q).square(), 4.0 * p * q
-        near = torch.addcmul(gap, scale, self.sin2)
-        return near, None if self.cos2 is None else torch.addcmul(gap, scale, self.cos2)
-
-    def at_distances(
-        self, x: Features, y: Features, near: Tensor, far: Tensor | None, ntk: Tensor | None
-    ) -> "KernelState":
-        """Return the state whose pairs have these distances; sums of distances do not cancel.
-
-        Parameters
-        ----------
-        x, y : Features
-            Of its rows and columns.
-        near, far : Tensor
-            E(u - v)^2 and E(u + v)^2, or None for the second where no angle is obtuse.
-        ntk : Tensor or None
-            Its tangent kernel.
-
-        Returns
-        -------
-        KernelState
-        """
-        scale, gap = 4.0 * x.norm * y.norm, (x.norm - y.norm).square()
-        zero = not bool((x.norm > 0).all() and (y.norm > 0).all())
-        divisor = torch.where(scale > 0, scale, 1.0) if zero else scale
-
-        def half(distance: Tensor) -> Tensor:
-            found = torch.sub(distance, gap, out=reusable(distance))
-            found = torch.div(found, divisor, out=reusable(found))
-            found = torch.clamp(found, 0.0, 1.0, out=reusable(found))
-            return torch.where(scale > 0, found, 0.5) if zero else found  # zero rows: orthogonal
-
-        cos2 = None if far is None else half(far)
-        return replace(self, x=x, y=y, sin2=half(near), cos2=cos2, cov=None, ntk=ntk)
 
     def copied(self) -> "KernelState":
         """Return a state that layers may overwrite while this one is still needed."""
