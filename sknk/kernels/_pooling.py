@@ -52,7 +52,7 @@ class AvgPool2d(Layer):
         return self.size if self.stride is None else self.stride
 
     @property
-    def mixespixels_of(self) -> bool:
+    def mixes_pixels(self) -> bool:
         """Return True."""
         return True
 
@@ -98,7 +98,7 @@ class GlobalAvgPool2d(Layer):
     """
 
     @property
-    def mixespixels_of(self) -> bool:
+    def mixes_pixels(self) -> bool:
         """Return True."""
         return True
 
@@ -151,8 +151,8 @@ class Flatten(Layer):
         self, state: KernelState, x: Features, y: Features, values: Values
     ) -> KernelState:
         """Average covariances and tangents over equal pixels."""
-        ntk = None if state.ntk is None else _mean_of_equalpixels_of(state.ntk)
-        cov = _mean_of_equalpixels_of(state.nngp)
+        ntk = None if state.ntk is None else _mean_of_equal_pixels(state.ntk)
+        cov = _mean_of_equal_pixels(state.nngp)
         return replace(state, x=x, y=y, sin2=None, cos2=None, cov=cov, ntk=ntk)
 
     def finite(self, example: Tensor, width: int, generator: torch.Generator) -> nn.Module:
@@ -160,7 +160,7 @@ class Flatten(Layer):
         return nn.Flatten()
 
 
-def _mean_of_equalpixels_of(v: Tensor) -> Tensor:
+def _mean_of_equal_pixels(v: Tensor) -> Tensor:
     if v.ndim == 4:
         return v.mean((0, 1))
     return v.diagonal(dim1=0, dim2=2).diagonal(dim1=0, dim2=1).mean((2, 3))

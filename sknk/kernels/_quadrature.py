@@ -14,7 +14,7 @@ from sknk.kernels._activation import SmoothActivation
 from sknk.kernels._series import power_sum
 from sknk.kernels._state import safe_sqrt
 
-__all__ = ["Quadrature", "Sigmoid", "SiLU", "Softplus", "Tanh"]
+__all__ = ["Quadrature", "SiLU", "Sigmoid", "Softplus", "Tanh"]
 
 # Terms below this share of the sum are left out; a thousand of them do not reach its last digit.
 _NEGLIGIBLE = 1e-19
