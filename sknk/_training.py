@@ -18,8 +18,8 @@ __all__ = ["TrainingSet", "merge_rows"]
 class TrainingSet:
     """Distinct rows with weights, and the way back to the rows as they were passed.
 
-    Leave-one-out must leave out *all copies* of a row; and only distinct rows make weights and
-    repetitions give the same numbers. All arrays are NumPy, so the whole pickles.
+    Only distinct rows make weights and repetitions give the same numbers. All arrays are NumPy, so
+    the whole pickles.
 
     Attributes
     ----------
@@ -29,6 +29,8 @@ class TrainingSet:
         Distinct row of every row; -1 where the weight is zero.
     weights : ndarray of shape (u,) or None
         Summed weights; None where all are one.
+    unit : ndarray of shape (u,) or None
+        Weight of one repetition of each; None where copies are one observation.
     share : ndarray of shape (n,)
         Part of its distinct row's weight that each row carries.
     Y : ndarray of shape (u, t)
@@ -42,6 +44,7 @@ class TrainingSet:
     first: np.ndarray
     group: np.ndarray
     weights: np.ndarray | None
+    unit: np.ndarray | None
     share: np.ndarray
     Y: np.ndarray
     rows: np.ndarray
@@ -57,6 +60,30 @@ class TrainingSet:
     def copies(self) -> np.ndarray:
         """Weights of the distinct rows, ones where there are none, (u,)."""
         return np.ones(len(self.first)) if self.weights is None else self.weights
+
+    def left_out(self, weights: np.ndarray | None = None) -> np.ndarray | None:
+        """Return the weight that leave-one-out takes from each distinct row; None is all of it.
+
+        Copies of a row with a real target are one observation, and are left out together. Rows that
+        share a label coincide by chance: of a whole number of repetitions one is left out. Other
+        weights say how much a row matters; it is left out whole, so that no part judges itself.
+
+        Parameters
+        ----------
+        weights : ndarray of shape (u,) or None
+            Weights of the distinct rows; None means those of all rows.
+
+        Returns
+        -------
+        ndarray of shape (u,) or None
+        """
+        weights = self.weights if weights is None else weights
+        if weights is None or self.unit is None:
+            return None
+        counts = weights / self.unit
+        if not np.allclose(counts, counts.round(), rtol=1e-9, atol=0.0):
+            return None
+        return np.minimum(self.unit, weights)
 
     def gram(self, kernel: Kernel | None) -> Tensor:
         """Return the Gram matrix of the distinct rows, (u, u), safe to overwrite."""
@@ -79,10 +106,14 @@ class TrainingSet:
         weights = None
         if self.weights is not None or other.weights is not None:
             weights = np.append(self.copies, other.copies)
+        unit = None
+        if self.unit is not None and other.unit is not None:
+            unit = np.append(self.unit, other.unit)
         return TrainingSet(
             np.append(self.first, other.first + n),
             np.append(self.group, np.where(other.group < 0, -1, other.group + u)),
             weights,
+            unit,
             np.append(self.share, other.share),
             np.vstack([self.Y, other.Y]),
             np.vstack([self.rows, other.rows]),
@@ -115,7 +146,12 @@ class TrainingSet:
 
 
 def merge_rows(
-    rows: np.ndarray, Y: np.ndarray, weights: np.ndarray | None, *, precomputed: bool
+    rows: np.ndarray,
+    Y: np.ndarray,
+    weights: np.ndarray | None,
+    *,
+    precomputed: bool,
+    unit: np.ndarray | None = None,
 ) -> TrainingSet:
     """Merge rows equal in x and y: O(n d log n).
 
@@ -129,6 +165,8 @@ def merge_rows(
         Not negative, not all zero.
     precomputed : bool
         What `rows` are.
+    unit : ndarray of shape (n,) or None
+        Weight of one repetition of each row, equal for equal rows; None if copies are one.
 
     Returns
     -------
@@ -152,7 +190,14 @@ def merge_rows(
     share = np.where(group < 0, 0.0, w / merged[group])
     trivial = bool((merged == 1.0).all())
     return TrainingSet(
-        first, group, None if trivial else merged, share, Y[first], rows, precomputed
+        first,
+        group,
+        None if trivial else merged,
+        None if unit is None else unit[first],
+        share,
+        Y[first],
+        rows,
+        precomputed,
     )
 
 

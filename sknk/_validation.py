@@ -24,6 +24,7 @@ __all__ = [
     "check_weights",
     "fit_context",
     "nonnegative_variance",
+    "repetition_weights",
     "validate_data",
     "warn_unscaled",
 ]
@@ -156,6 +157,16 @@ def check_class_weights(
     weights = factors if weights is None else factors * weights
     _check_two_classes(y, weights, "`class_weight` times `sample_weight` is")
     return weights
+
+
+def repetition_weights(weights: np.ndarray | None, sample_weight: Any, X: np.ndarray) -> np.ndarray:
+    """Return what one repetition of each row weighs: its class weight, (n,)."""
+    if weights is None:
+        return np.ones(len(X))
+    own = check_weights(sample_weight, X)
+    if own is None:
+        return weights
+    return np.where(own > 0, weights / np.where(own > 0, own, 1.0), 1.0)
 
 
 def _check_two_classes(y: np.ndarray, weights: np.ndarray | None, what: str) -> None:

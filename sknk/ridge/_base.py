@@ -50,11 +50,13 @@ class BaseRidge(KernelEstimator):
         """Return a copy of the kernel, None for precomputed Gram matrices."""
         return None if self._precomputed else super()._checked_kernel()
 
-    def _training_set(self, X: np.ndarray, Y: np.ndarray, sample_weight: Any) -> TrainingSet:
+    def _training_set(
+        self, X: np.ndarray, Y: np.ndarray, sample_weight: Any, unit: np.ndarray | None = None
+    ) -> TrainingSet:
         weights = check_weights(sample_weight, X)
         if not self._precomputed:
             warn_unscaled(X)
-        return merge_rows(X, Y, weights, precomputed=self._precomputed)
+        return merge_rows(X, Y, weights, precomputed=self._precomputed, unit=unit)
 
     def _store(
         self,
@@ -184,12 +186,10 @@ class IntervalMixin:
         with self._context(X), torch.no_grad():
             K = self._cross(self._checked_rows(X))
             training, factor = self._training, self._factorization()
-            ones = np.ones(len(training.first))
             like = {"device": K.device, "dtype": K.dtype}
-            weights = as_tensor(ones if training.weights is None else training.weights, **like)
+            weights = as_tensor(training.copies, **like)
             intercept = as_tensor(np.atleast_1d(self.intercept_), **like)
             Y = as_tensor(training.Y, **like)
-            found = JackknifePlus(factor, Y, intercept, weights, self.fit_intercept).intervals(
-                K, alpha
-            )
+            jackknife = JackknifePlus(factor, Y, intercept, weights, self.fit_intercept)
+            found = jackknife.intervals(K, alpha)
         return found[..., 0] if self.dual_coef_.ndim == 1 else found

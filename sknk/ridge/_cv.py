@@ -8,7 +8,13 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import get_scorer
 
 from sknk._estimator import unchanged_on_error
-from sknk._validation import StrOptions, check_class_weights, check_weights, fit_context
+from sknk._validation import (
+    StrOptions,
+    check_class_weights,
+    check_weights,
+    fit_context,
+    repetition_weights,
+)
 from sknk.ridge._base import IntervalMixin
 from sknk.ridge._classes import LabelCoder, RidgeClassifierMixin
 from sknk.ridge._search import RidgeSearch
@@ -263,7 +269,9 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
             kernel = self._checked_kernel()
             coder = LabelCoder(y)
             weights = check_class_weights(self.class_weight, y, sample_weight, X)
-            training = self._training_set(X, coder.Y, weights)
+            training = self._training_set(
+                X, coder.Y, weights, repetition_weights(weights, sample_weight, X)
+            )
             scorer = None if self.scoring is None else get_scorer(self.scoring)
             criterion = Criterion(scorer, y, coder.Y, weights, coder)
             loo = self._search(X, kernel, training, criterion)

@@ -12,7 +12,13 @@ from torch import Tensor
 from sknk._array import as_tensor, to_numpy
 from sknk._estimator import unchanged_on_error
 from sknk._training import TrainingSet
-from sknk._validation import Interval, StrOptions, check_class_weights, fit_context
+from sknk._validation import (
+    Interval,
+    StrOptions,
+    check_class_weights,
+    fit_context,
+    repetition_weights,
+)
 from sknk.ridge._base import COMMON_CONSTRAINTS, BaseRidge, IntervalMixin
 from sknk.ridge._classes import LabelCoder, RidgeClassifierMixin
 from sknk.solvers import Factorization, Solver, leave_one_out, resolve_solver
@@ -265,7 +271,9 @@ class NTKRidgeClassifier(RidgeClassifierMixin, _SingleRidge):
             kernel = self._checked_kernel()
             coder = LabelCoder(y)
             weights = check_class_weights(self.class_weight, y, sample_weight, X)
-            training = self._training_set(X, coder.Y, weights)
+            training = self._training_set(
+                X, coder.Y, weights, repetition_weights(weights, sample_weight, X)
+            )
             K = training.gram(kernel)
             factor, solved, intercept = self._solve(training, K)
             loo = self._leave_one_out(training, factor, solved, intercept)
@@ -281,7 +289,15 @@ class NTKRidgeClassifier(RidgeClassifierMixin, _SingleRidge):
         Y = as_tensor(training.Y, solved.device, solved.dtype) - intercept
         w = training.weights
         weights = None if w is None else as_tensor(w, solved.device, solved.dtype)
+        left = training.left_out()
         found = leave_one_out(
-            solved[:, :-1], solved[:, -1], factor.inv_diag(), Y, weights, self.fit_intercept
+            solved[:, :-1],
+            solved[:, -1],
+            factor.inv_diag(),
+            Y,
+            weights,
+            self.fit_intercept,
+            alpha=self.alpha,
+            left_out=None if left is None else as_tensor(left, solved.device, solved.dtype),
         )
         return to_numpy(found + intercept).astype(np.float64)

@@ -145,6 +145,7 @@ class RidgeSearch(BaseRidge):
             training.weights,
             alphas=alphas,
             fit_intercept=self.fit_intercept,
+            left_out=training.left_out(),
             overwrite=True,
         )
 

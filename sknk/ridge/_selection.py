@@ -172,7 +172,14 @@ def fold_scores(
     scores = []
     for train, test in folds:
         weights = training.fold_weights(train, criterion.weights)
-        path = RidgePath(K, training.Y, weights, alphas=alphas, fit_intercept=fit_intercept)
+        path = RidgePath(
+            K,
+            training.Y,
+            weights,
+            alphas=alphas,
+            fit_intercept=fit_intercept,
+            left_out=training.left_out(weights),
+        )
         seen = test[training.group[test] >= 0]
         index = torch.from_numpy(training.group[seen]).to(K.device)
         predictions = K[index] @ path.dual_coef + path.intercept  # (A, n_test, t)

@@ -21,16 +21,21 @@ def leave_one_out(
     Y: Tensor,
     weights: Tensor | None = None,
     fit_intercept: bool = True,
+    *,
+    alpha: Tensor | float = 1.0,
+    left_out: Tensor | None = None,
 ) -> Tensor:
     """Return exact leave-one-out predictions of kernel ridge regression, with no refit.
 
-    With G = (K + alpha diag(1/w))^-1 the residual of row i under the fit without row i is::
+    With G = (K + alpha diag(1/w))^-1 the residual of row i under the fit that has the weight s_i
+    less of it is (Sherman and Morrison)::
 
-        e_i = ([G y]_i - m_i [G 1]_i) / G_ii
-        m_i = (sum_j w_j y_j - w_i y_i) / (sum_j w_j - w_i)
+        e_i = alpha ([G y]_i - m_i [G 1]_i) / (w_i - s_i + alpha (s_i / w_i) G_ii)
+        m_i = (sum_j w_j y_j - s_i y_i) / (sum_j w_j - s_i)
 
-    where m_i, the mean of the remaining targets, is zero without intercept. The identity holds
-    for targets shifted by any constant; centred ones lose fewer digits.
+    where m_i, the mean of the remaining targets, is zero without intercept. Without the whole row,
+    s_i = w_i, the first is ([G y]_i - m_i [G 1]_i) / G_ii. The identity holds for targets shifted
+    by any constant; centred ones lose fewer digits.
 
     Parameters
     ----------
@@ -46,6 +51,10 @@ def leave_one_out(
         Positive sample weights w; None means ones.
     fit_intercept : bool, default=True
         Whether each refit centres the targets at their weighted mean.
+    alpha : float or Tensor of shape (...)
+        The ridge; read only with `left_out`.
+    left_out : Tensor of shape (n,), optional
+        Weight s that leave-one-out takes from each row, in (0, w]; None is all of it.
 
     Returns
     -------
@@ -57,16 +66,22 @@ def leave_one_out(
     ValueError
         If `solve_1` is missing where the intercept needs it.
     """
-    if not fit_intercept:
-        return Y - solve_Y / inv_diag[..., None]
-    if solve_1 is None:
-        raise ValueError("`solve_1` is None; with `fit_intercept=True` pass G 1.")
-    w = torch.ones_like(Y[:, :1]) if weights is None else weights[:, None]
-    rest = w.sum() - w
-    total = (w * Y).sum(dim=0)
-    # The mean of no targets is taken as zero.
-    mean = torch.where(rest > 0, (total - w * Y) / rest.where(rest > 0, 1), 0)  # (n, t)
-    return Y - (solve_Y - mean * solve_1[..., None]) / inv_diag[..., None]
+    w = torch.ones_like(Y[:, 0]) if weights is None else weights
+    s = w if left_out is None else left_out
+    residual = solve_Y
+    if fit_intercept:
+        if solve_1 is None:
+            raise ValueError("`solve_1` is None; with `fit_intercept=True` pass G 1.")
+        rest = (w.sum() - s)[:, None]
+        total = (w[:, None] * Y).sum(dim=0) - s[:, None] * Y
+        # The mean of no targets is taken as zero.
+        mean = torch.where(rest > 0, total / rest.where(rest > 0, 1), 0)  # (n, t)
+        residual = solve_Y - mean * solve_1[..., None]
+    gain = 1.0 / inv_diag
+    if left_out is not None:
+        a = torch.as_tensor(alpha, dtype=w.dtype, device=w.device)[..., None]
+        gain = torch.where(s == w, gain, a / (w - s + a * (s / w) * inv_diag))
+    return Y - residual * gain[..., None]
 
 
 class RidgePath:
@@ -93,6 +108,8 @@ class RidgePath:
         Ridges, not negative; units of K.
     fit_intercept : bool, default=True
         Whether targets are centred at their weighted mean.
+    left_out : Tensor or ndarray of shape (n,), optional
+        Weight that leave-one-out takes from each row; None is all of it.
     overwrite : bool, default=False
         Let the eigenvectors take the memory of a dense K.
 
@@ -121,6 +138,7 @@ class RidgePath:
         *,
         alphas: Any,
         fit_intercept: bool = True,
+        left_out: Any = None,
         overwrite: bool = False,
     ) -> None:
         gram = as_operator(K)
@@ -129,12 +147,14 @@ class RidgePath:
         self.alphas = _check_alphas(as_tensor(alphas, gram.device, gram.dtype))
         self._fit_intercept, self._n = fit_intercept, n
         w = Y.new_ones(n) if weights is None else check_weights(weights, n, Y.device, Y.dtype)
+        s = None if left_out is None else as_tensor(left_out, Y.device, Y.dtype)
         self._kept: Tensor | None = None
         if not bool((w > 0).all()):
             kept, left = (w > 0).nonzero()[:, 0], (w == 0).nonzero()[:, 0]
             self._kept, self._left, self._K_left = kept, left, gram.block(left, kept)
             gram, Y, w, overwrite = gram.restrict(kept), Y[kept], w[kept], True
-        self._w = w
+            s = None if s is None else s[kept]
+        self._w, self._s = w, s
         self.intercept = (w @ Y) / w.sum() if fit_intercept else torch.zeros_like(Y[0])
         self._Y = Y - self.intercept
         self._decompose(gram.writable(overwrite=overwrite), weighted=weights is not None)
@@ -185,7 +205,16 @@ class RidgePath:
     def loo_predictions(self) -> Tensor:
         """Exact leave-one-out predictions, (A, n, t); units of y."""
         G_Y, G_1 = self._GB[..., :-1], self._GB[..., -1]
-        centred = leave_one_out(G_Y, G_1, self._inv_diag, self._Y, self._w, self._fit_intercept)
+        centred = leave_one_out(
+            G_Y,
+            G_1,
+            self._inv_diag,
+            self._Y,
+            self._w,
+            self._fit_intercept,
+            alpha=self.alphas,
+            left_out=self._s,
+        )
         fill = None if self._kept is None else self._K_left @ G_Y + self.intercept
         # Without a single other row there are no targets to average: the fit is zero.
         mean = self.intercept if len(self._w) > 1 else 0.0

@@ -17,19 +17,28 @@ def fit(K, Y, w, alpha, fit_intercept=True):
     return np.linalg.solve(w[:, None] * K + alpha * np.eye(len(K)), w[:, None] * (Y - mean)), mean
 
 
-def refits(K, K_new, Y, w, groups, alpha, fit_intercept=True):
-    """Return predictions at new rows of the fits without each row and its copies, (n, m, t)."""
+def without(w, groups, i, *, counts=False):
+    """Return the weights without row i and its copies, or without one of whole numbers of them."""
+    totals = np.bincount(groups, weights=w)
+    total = totals[groups[i]]
+    one = counts and total > 0 and np.allclose(totals, totals.round())
+    return np.where(groups == groups[i], (total - 1.0) / total * w if one else 0.0, w)
+
+
+def refits(K, K_new, Y, w, groups, alpha, fit_intercept=True, *, counts=False):
+    """Return predictions at new rows of the fits that leave out each row, (n, m, t)."""
     out = np.empty((len(K), len(K_new), Y.shape[1]))
     for i in range(len(K)):
-        rest = np.flatnonzero((groups != groups[i]) & (w > 0))
-        C, mean = fit(K[np.ix_(rest, rest)], Y[rest], w[rest], alpha, fit_intercept)
+        left = without(w, groups, i, counts=counts)
+        rest = np.flatnonzero(left > 1e-12)
+        C, mean = fit(K[np.ix_(rest, rest)], Y[rest], left[rest], alpha, fit_intercept)
         out[i] = K_new[:, rest] @ C + mean
     return out
 
 
-def leave_one_out(K, Y, w, groups, alpha, fit_intercept=True):
-    """Return every row's prediction by the fit without it and its copies, (n, t)."""
-    every = refits(K, K, Y, w, groups, alpha, fit_intercept)
+def leave_one_out(K, Y, w, groups, alpha, fit_intercept=True, *, counts=False):
+    """Return every row's prediction by the fit that leaves it out, (n, t)."""
+    every = refits(K, K, Y, w, groups, alpha, fit_intercept, counts=counts)
     return every[np.arange(len(K)), np.arange(len(K))]
 
 

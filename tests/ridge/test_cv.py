@@ -21,13 +21,14 @@ def with_copies(table, *targets):
     return *arrays, np.concatenate([table.repeats, np.full(6, 1.5)])
 
 
-def brute_force(table, X, Y, w, fit_intercept=True):
+def brute_force(table, X, Y, w, fit_intercept=True, *, counts=False):
     """Return {(depth, bias_var, alpha): weighted mean squared leave-one-out error} by refitting."""
     scores = {}
     for params in ParameterGrid(GRID):
         K = NTK(**params)(X)
         for alpha in ALPHAS:
-            loo = oracle.leave_one_out(K, Y, w, oracle.copies(X, Y), alpha, fit_intercept)
+            copies = oracle.copies(X, Y)
+            loo = oracle.leave_one_out(K, Y, w, copies, alpha, fit_intercept, counts=counts)
             squares = np.average(((loo - Y) ** 2).mean(axis=1), weights=w)
             scores[params["depth"], params["bias_var"], alpha] = -squares
     return scores
@@ -66,6 +67,36 @@ def test_search_of_classifier_chooses_as_brute_force(table, fit_intercept):
     np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=RTOL)
     depth, bias_var, alpha = max(expected, key=expected.get)
     assert model.best_params_ == {"depth": depth, "bias_var": bias_var, "alpha": alpha}
+
+
+def test_search_of_classifier_leaves_out_one_of_equal_rows(table, fit_intercept):
+    # Rows that share a label coincide by chance, so a plain leave-one-out is right for them.
+    X, y = table.X.repeat(table.repeats, axis=0), table.two.repeat(table.repeats)
+    model = NTKRidgeClassifierCV(param_grid=GRID, alphas=ALPHAS, fit_intercept=fit_intercept)
+    signs = np.where(y == "yes", 1.0, -1.0)[:, None]
+    expected = brute_force(table, X, signs, np.ones(len(X)), fit_intercept, counts=True)
+    for rows, labels, weights in ((X, y, None), (table.X, table.two, table.repeats)):
+        found = table_of(model.fit(rows, labels, weights))
+        np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=RTOL)
+
+
+@pytest.mark.parametrize("weights", [None, "repeats"])
+def test_balanced_classifier_leaves_out_one_of_equal_rows(table, weights):
+    # Class weights are no repetitions: a heavy class does not judge itself.
+    y = np.where(np.arange(20) < 5, "rare", "usual")
+    w = np.ones(20) if weights is None else table.repeats
+    model = NTKRidgeClassifierCV(
+        table.kernel, param_grid={}, alphas=[0.3], class_weight="balanced"
+    ).fit(table.X, y, w)
+    signs = np.where(y == "usual", 1.0, -1.0)[:, None]
+    factor = np.array([w.sum() / (2.0 * w[y == c].sum()) for c in y])
+    K = table.kernel(table.X)
+    for i in np.flatnonzero(w):
+        left = factor * (w - np.eye(20)[i])
+        keep = np.flatnonzero(left)
+        C, mean = oracle.fit(K[np.ix_(keep, keep)], signs[keep], left[keep], 0.3)
+        wanted = (K[i, keep] @ C + mean).item()
+        assert model.loo_predictions_[i] == pytest.approx(wanted, rel=RTOL)
 
 
 def test_search_leave_one_out_equals_refits(table, fit_intercept):

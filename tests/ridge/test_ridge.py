@@ -220,7 +220,7 @@ def test_classifier_weights_equal_repetitions(table, target, fit_intercept):
 @pytest.mark.parametrize("weights", ["ones", "weights", "repeats"])
 @pytest.mark.parametrize("solver", ["cholesky", "eigh"])
 def test_classifier_leave_one_out_equals_refits(table, weights, solver, fit_intercept):
-    # Six copies, left out with their originals.
+    # Six copies: counts lose one repetition, other weights all.
     X, y = np.vstack([table.X, table.X[:6]]), np.r_[table.classes, table.classes[:6]]
     w = np.ones(26) if weights == "ones" else np.r_[getattr(table, weights), np.full(6, 2.0)]
     model = NTKRidgeClassifier(
@@ -228,7 +228,7 @@ def test_classifier_leave_one_out_equals_refits(table, weights, solver, fit_inte
     ).fit(X, y, w)
     signs = np.where(y[:, None] == model.classes_, 1.0, -1.0)
     expected = oracle.leave_one_out(
-        table.kernel(X), signs, w, oracle.copies(X, signs), 0.2, fit_intercept
+        table.kernel(X), signs, w, oracle.copies(X, signs), 0.2, fit_intercept, counts=True
     )
     # Rows of weight zero were never in: their prediction is the model's.
     expected[w == 0] = model.decision_function(X)[w == 0]
