@@ -1,5 +1,6 @@
 """NetworkKernel: any architecture as a kernel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from sklearn.gaussian_process.kernels import Hyperparameter
 from torch import Tensor
 
 from sknk._array import row_dtype
+from sknk._validation import check_memory
 from sknk.kernels._base import Kernel, Values
 from sknk.kernels._inputs import Directions, Pixels, directions_of, half_angles
 from sknk.kernels._layer import Layer, values_of
@@ -17,6 +19,9 @@ from sknk.kernels._state import Features, KernelState, as_columns, as_partners
 from sknk.kernels._tiles import spans, tile_rows
 
 __all__ = ["NetworkKernel"]
+
+# Tensors of one tile that a convolution and an activation hold at once.
+_TEMPORARIES = 10
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class NetworkKernel(Kernel):
     The tangent kernel Theta, or the covariance Sigma, of the network's output features (Jacot et
     al. 2018; Novak et al. 2020). Layers take one :class:`KernelState` to the next, pair of rows by
     pair of rows. A network that pools holds all pairs of pixels of two images: O((h w)^2) time and
-    memory a pair, tile by tile; one that only flattens O(h w).
+    memory a pair, tile by tile; one that only flattens O(h w). ``compile=True`` has no effect here.
 
     Parameters
     ----------
@@ -180,10 +185,7 @@ class NetworkKernel(Kernel):
         x, _ = self._rows(X, None)
         with torch.no_grad():
             values = self._values(x.device)
-            state, gain = self._with_itself(x, values), self._gain(x, values)
-            found = [
-                K[:, 0] if gain is None else K[:, 0] * gain for K in (state.nngp, self._read(state))
-            ]
+            found = self._on_diagonal(x, values, _nngp), self._diag(x, values)
         nngp, ntk = (self._like(K.to(self._dtype()), X) for K in found)
         return nngp, ntk
 
@@ -240,6 +242,13 @@ class NetworkKernel(Kernel):
         return state
 
     def _prepare(self, x: Tensor, values: Values) -> Prepared:
+        entries = self._entries_per_pair(x.shape[1])
+        check_memory(
+            _TEMPORARIES * entries * x.dtype.itemsize,
+            x.device,
+            what=f"One pair of images with {entries} pairs of pixels, {_TEMPORARIES} times,",
+            instead="Use smaller images, strides in the first layer, or Flatten for pooling.",
+        )
         inputs, features = self._inputs(x)
         network, inside = self.network.untrained(), values_of("network", values)
         after = network.rows(self._itself(inputs, features), inside)
@@ -304,10 +313,19 @@ class NetworkKernel(Kernel):
         return self._layers.propagate(itself, after, after.partners, inside)
 
     def _diag(self, x: Tensor, values: Values) -> Tensor:
+        return self._on_diagonal(x, values, self._read)
+
+    def _on_diagonal(
+        self, x: Tensor, values: Values, read: Callable[[KernelState], Tensor]
+    ) -> Tensor:
         if not len(x):
             return x.new_empty(0)
-        # A block of images with themselves holds as much as a row of a tile.
+        # So many images with themselves hold as much as a tile.
         size = tile_rows(x.device, x.dtype, self._entries_per_pair(x.shape[1])) ** 2
-        found = [self._read(self._with_itself(x[s], values))[:, 0] for s in spans(len(x), size)]
+        found = [read(self._with_itself(x[s], values))[:, 0] for s in spans(len(x), size)]
         gain = self._gain(x, values)
         return torch.cat(found) if gain is None else torch.cat(found) * gain
+
+
+def _nngp(state: KernelState) -> Tensor:
+    return state.nngp

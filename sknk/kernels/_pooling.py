@@ -93,8 +93,9 @@ class GlobalAvgPool2d(Layer):
     --------
     >>> from sknk.kernels import Conv2d, GlobalAvgPool2d, NetworkKernel
     >>> kernel = NetworkKernel(Conv2d(size=1) >> GlobalAvgPool2d(), image_shape=(1, 1, 2))
-    >>> kernel([[1.0, -1.0]])  # the mean pixel is zero
-    array([[0.]])
+    >>> kernel([[1.0, 1.0], [3.0, -1.0]]).round(12)  # both have a mean pixel of one
+    array([[1., 1.],
+           [1., 1.]])
     """
 
     @property
