@@ -1,17 +1,38 @@
 """Probabilities from leave-one-out decision values: one temperature, fitted by convex log loss."""
 
+from typing import NamedTuple
+
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit, softmax
 
-__all__ = ["fit_temperature", "probabilities"]
+__all__ = ["Calibration", "fit_temperatures", "log_loss", "probabilities"]
 
 # A slope of zero would make classes tie; scores of no use get this nearly flat one.
 _FLATTEST, _STEEPEST = 1e-6, 1e6
+_LOWEST = -1e100  # scores below the best one, where their squares are still finite
 
 
-def probabilities(scores: np.ndarray, slope: float) -> np.ndarray:
-    """Return class probabilities (n, c): softmax of `slope` times the scores.
+class Calibration(NamedTuple):
+    """What turns decision values into probabilities.
+
+    Attributes
+    ----------
+    slopes : ndarray of shape (1,), or (l,) for labels
+        Inverse temperatures.
+    rows : float
+        Total weight of the rows they were fitted to.
+    """
+
+    slopes: np.ndarray
+    rows: float
+
+
+def probabilities(scores: np.ndarray, slope: float, rows: float) -> np.ndarray:
+    r"""Return class probabilities (n, c): a softmax, mixed with one row spread over the classes.
+
+    .. math:: p_c = \frac{N \operatorname{softmax}(s f)_c + 1/C}{N + 1}
+
+    The order of classes is that of the scores, and no class is impossible after N rows.
 
     Parameters
     ----------
@@ -19,6 +40,8 @@ def probabilities(scores: np.ndarray, slope: float) -> np.ndarray:
         Decision values; a single column s stands for (-s, s) / 2.
     slope : float
         Inverse temperature.
+    rows : float
+        N, the weight of the rows behind the slope.
 
     Returns
     -------
@@ -26,24 +49,33 @@ def probabilities(scores: np.ndarray, slope: float) -> np.ndarray:
     """
     if scores.ndim == 1:
         positive = expit(slope * scores)
-        return np.column_stack([1.0 - positive, positive])
-    return softmax(slope * scores, axis=1)
+        sharp = np.column_stack([1.0 - positive, positive])
+    else:
+        sharp = softmax(slope * scores, axis=1)
+    return (rows * sharp + 1.0 / sharp.shape[1]) / (rows + 1.0)
 
 
-def fit_temperature(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> float:
-    r"""Return the slope of least log loss, the root of a monotone derivative.
+def log_loss(proba: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> float:
+    """Return the weighted mean of -log p of the own class; nats."""
+    return -float(np.average(np.log(proba[np.arange(len(labels)), labels]), weights=weights))
+
+
+def fit_temperatures(
+    scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
+) -> np.ndarray:
+    r"""Return the slopes of least log loss, the roots of monotone derivatives.
 
     .. math:: \sum_i w_i \sum_c (p_{ic}(s) - t_{ic}) f_{ic} = 0
 
     Targets t mix the own class with one row of weight 1 spread over all classes, so that
     separable scores keep a finite slope (Platt 1999 smooths each class; over ten small classes that
     makes probabilities far too flat). One slope keeps the order of classes: what is predicted is
-    what is most probable.
+    what is most probable. Newton's method on log s, in a bracket, for all candidates at once.
 
     Parameters
     ----------
-    scores : ndarray of shape (n, c), or (n,) for two classes
-        Decision values of rows that the model has not seen.
+    scores : ndarray of shape (A, n, c), or (A, n) for two classes
+        Decision values, by A candidates, of rows that they have not seen.
     labels : ndarray of shape (n,)
         Class numbers.
     weights : ndarray of shape (n,) or None
@@ -51,22 +83,37 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray 
 
     Returns
     -------
-    float
+    ndarray of shape (A,)
         Positive.
     """
-    f = np.column_stack([-scores, scores]) / 2.0 if scores.ndim == 1 else scores
-    n_classes = f.shape[1]
-    w = np.ones(len(f)) if weights is None else weights
-    total = float(w.sum())
+    f = np.stack([-scores, scores], axis=-1) / 2.0 if scores.ndim == 2 else scores
+    f = np.maximum(f - f.max(axis=-1, keepdims=True), _LOWEST)  # (A, n, c)
+    w = np.ones(f.shape[1]) if weights is None else weights
+    total, n_classes = float(w.sum()), f.shape[-1]
     targets = (total * np.eye(n_classes)[labels] + 1.0 / n_classes) / (total + 1.0)  # (n, c)
-    aim = w @ (targets * f).sum(axis=1)
+    aim = np.einsum("n,nc,anc->a", w, targets, f)
+    low = np.full(len(f), np.log(_FLATTEST))
+    high = np.full(len(f), np.log(_STEEPEST))
+    x = np.clip(-np.log(np.maximum(f.std(axis=(1, 2)), _FLATTEST)), low, high)
+    for _ in range(100):
+        gap, slope = _derivatives(f, w, aim, x)
+        low, high = np.where(gap < 0, x, low), np.where(gap < 0, high, x)
+        with np.errstate(over="ignore"):  # a step too far is no step
+            step = x - gap / np.where(slope > 0, slope, 1.0)
+        inside = (step > low) & (step < high) & (slope > 0)
+        before, x = x, np.where(inside, step, (low + high) / 2.0)
+        if np.abs(x - before).max(initial=0.0) < 1e-13:
+            break
+    return np.exp(x)
 
-    def derivative(log_slope: float) -> float:
-        return float(w @ (softmax(np.exp(log_slope) * f, axis=1) * f).sum(axis=1) - aim)
 
-    low, high = np.log(_FLATTEST), np.log(_STEEPEST)
-    if derivative(low) >= 0:
-        return _FLATTEST
-    if derivative(high) <= 0:
-        return _STEEPEST
-    return float(np.exp(brentq(derivative, low, high, xtol=1e-13, rtol=1e-14)))
+def _derivatives(
+    f: np.ndarray, w: np.ndarray, aim: np.ndarray, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the derivative of the loss in the slope e^x, and that of this in x, (A,) each."""
+    s = np.exp(x)
+    p = np.exp(s[:, None, None] * f)
+    p /= p.sum(axis=-1, keepdims=True)
+    mean = (p * f).sum(axis=-1)  # (A, n)
+    variance = (p * f * f).sum(axis=-1) - mean * mean
+    return mean @ w - aim, s * (variance @ w)

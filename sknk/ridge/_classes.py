@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from sknk._training import TrainingSet
-from sknk.ridge._calibration import fit_temperature, probabilities
+from sknk.ridge._calibration import Calibration, fit_temperatures, log_loss, probabilities
 
 __all__ = ["LabelCoder", "RidgeClassifierMixin"]
 
@@ -55,22 +55,45 @@ class LabelCoder:
         """Return class numbers of coded targets (n, c)."""
         return (Y[:, 0] > 0).astype(int) if Y.shape[1] == 1 else Y.argmax(axis=1)
 
-    def temperatures(
+    def calibrate(
         self, scores: np.ndarray, Y: np.ndarray, weights: np.ndarray | None
-    ) -> np.ndarray:
-        """Fit one slope, or one a label: (1,) or (l,)."""
+    ) -> list[Calibration]:
+        """Fit probabilities of A candidates to the decision values (A, n, t) of unseen rows."""
+        rows = float(len(Y) if weights is None else weights.sum())
         if self.multilabel:
-            pairs = zip(scores.reshape(Y.shape).T, Y.T, strict=True)
-            return np.array([fit_temperature(f, (t > 0).astype(int), weights) for f, t in pairs])
-        scores = scores[:, 0] if scores.ndim == 2 and scores.shape[1] == 1 else scores
-        return np.array([fit_temperature(scores, self.numbers(Y), weights)])
+            columns = zip(np.moveaxis(scores, 2, 0), Y.T, strict=True)
+            each = [fit_temperatures(f, (t > 0).astype(int), weights) for f, t in columns]
+            slopes = np.stack(each, axis=1)  # (A, l)
+        else:
+            flat = scores[..., 0] if scores.shape[2] == 1 else scores
+            slopes = fit_temperatures(flat, self.numbers(Y), weights)[:, None]
+        return [Calibration(slope, rows) for slope in slopes]
 
-    def proba(self, scores: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    def log_loss(
+        self,
+        scores: np.ndarray,
+        calibration: Calibration,
+        Y: np.ndarray,
+        weights: np.ndarray | None,
+    ) -> float:
+        """Return the log loss of calibrated decision values (n, t); over labels their mean."""
+        if self.multilabel:
+            present = self.proba(scores, calibration)  # (n, l)
+            pairs = [np.column_stack([1.0 - p, p]) for p in present.T]
+            truths = (Y.T > 0).astype(int)
+            return float(
+                np.mean([log_loss(p, t, weights) for p, t in zip(pairs, truths, strict=True)])
+            )
+        flat = scores[:, 0] if scores.shape[1] == 1 else scores
+        return log_loss(self.proba(flat, calibration), self.numbers(Y), weights)
+
+    def proba(self, scores: np.ndarray, calibration: Calibration) -> np.ndarray:
         """Return probabilities (n, c), or of each label being present (n, l)."""
+        slopes, rows = calibration
         if self.multilabel:
             pairs = zip(scores.reshape(len(scores), -1).T, slopes, strict=True)
-            return np.column_stack([probabilities(f, slope)[:, 1] for f, slope in pairs])
-        return probabilities(scores, slopes[0])
+            return np.column_stack([probabilities(f, slope, rows)[:, 1] for f, slope in pairs])
+        return probabilities(scores, slopes[0], rows)
 
 
 class RidgeClassifierMixin(ClassifierMixin):
@@ -78,6 +101,7 @@ class RidgeClassifierMixin(ClassifierMixin):
 
     class_weight: Any
     _coder: LabelCoder
+    _calibration: Calibration
 
     def _numeric(self) -> bool:
         return False
@@ -85,10 +109,10 @@ class RidgeClassifierMixin(ClassifierMixin):
     def _calibrate(
         self: Any, coder: LabelCoder, training: TrainingSet, loo: np.ndarray, X: np.ndarray
     ) -> None:
-        """Set classes, leave-one-out decision values (of the distinct rows: `loo`) and slopes."""
+        """Set classes, leave-one-out decision values (of the distinct rows: `loo`), calibration."""
         self._coder = coder
         self.classes_ = coder.classes
-        self._slopes = coder.temperatures(loo, training.Y, training.weights)
+        (self._calibration,) = coder.calibrate(loo[None], training.Y, training.weights)
         every = training.every_row(
             loo, lambda left: self._combine(X[left]).reshape(-1, loo.shape[1])
         )
@@ -128,8 +152,8 @@ class RidgeClassifierMixin(ClassifierMixin):
         """Return probabilities calibrated on leave-one-out decision values.
 
         A softmax of the decision values over one temperature, fitted in ``fit`` by convex log loss
-        to the closed-form leave-one-out values, so no row calibrates its own score. The most
-        probable class is the predicted one.
+        to the closed-form leave-one-out values, so no row calibrates its own score, then mixed
+        with one row spread over all classes. The most probable class is the predicted one.
 
         Parameters
         ----------
@@ -142,7 +166,7 @@ class RidgeClassifierMixin(ClassifierMixin):
             Rows sum to 1, except for labels, where column l is the probability of label l.
         """
         check_is_fitted(self)
-        return self._coder.proba(self._decision(X), self._slopes)
+        return self._coder.proba(self._decision(X), self._calibration)
 
     def __sklearn_tags__(self) -> Tags:
         """Declare multi-label targets."""

@@ -38,9 +38,8 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
     kernel : None, kernel or "precomputed", default=None
         As in :class:`NTKRidge`; the grid changes its parameters.
     param_grid : dict, list of dict or None, default=None
-        Values of the kernel's parameters, as in ``ParameterGrid``. None is, for an NTK, depths 1 to
-        5, ``bias_var`` 0 and 0.1, all layers trained or only the last; for other kernels, the
-        kernel as it is.
+        Values of the kernel's parameters, as in ``ParameterGrid``. None is, for an NTK, depths 1, 3
+        and 8 times ``bias_var`` 0.1, 1 and 10; for other kernels, the kernel as it is.
     alphas : array-like of shape (A,) or None, default=None
         Ridges, in units of the kernel; None is 13 from 1e-4 to 100.
     cv : None, int or splitter, default=None
@@ -155,8 +154,9 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
     """Kernel ridge classification that chooses its kernel and ridge by exact leave-one-out.
 
     The strong baseline for tables without tuning: standardize the columns, call ``fit``. By default
-    the choice minimises the leave-one-out squared error of classes coded -1 and 1, which picks
-    better models than leave-one-out accuracy; probabilities are calibrated on the same values.
+    the choice minimises the log loss of leave-one-out values under a temperature of their own,
+    which picks better models than leave-one-out accuracy; probabilities are calibrated on the same
+    values. Of rows that share columns and label one is left out.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
         None is exact leave-one-out; an integer makes stratified folds.
     scoring : None, str or callable, default=None
         A scikit-learn scorer of labels, decision values or probabilities; None is the negative
-        squared error of the coded classes.
+        log loss of probabilities calibrated on the same leave-one-out values.
     class_weight : None, "balanced" or dict, default=None
         Weights of classes; they multiply `sample_weight`.
     fit_intercept : bool, default=True

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sknk._array import to_numpy
 from sknk._training import TrainingSet
+from sknk.ridge._calibration import Calibration
 from sknk.ridge._classes import LabelCoder
 from sknk.solvers import RidgePath
 
@@ -36,10 +37,10 @@ class _ReplayRegressor(RegressorMixin, _Replay):
 
 
 class _ReplayClassifier(ClassifierMixin, _Replay):
-    def __init__(self, scores: Any = None, coder: Any = None, slopes: Any = None) -> None:
+    def __init__(self, scores: Any = None, coder: Any = None, calibration: Any = None) -> None:
         super().__init__(scores)
         self.coder = coder
-        self.slopes = slopes
+        self.calibration = calibration
 
     @property
     def classes_(self) -> np.ndarray:
@@ -52,18 +53,18 @@ class _ReplayClassifier(ClassifierMixin, _Replay):
         return self.coder.labels(self.scores)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        return self.coder.proba(self.scores, self.slopes())
+        return self.coder.proba(self.scores, self.calibration())
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """How predictions are judged: negative squared error of the targets, or a scorer.
+    """How predictions are judged: by their own loss, or by a scorer.
 
     Attributes
     ----------
     scorer : callable or None
-        A scikit-learn scorer; None is the negative weighted mean squared error of the (coded)
-        targets.
+        A scikit-learn scorer; None is the negative weighted mean squared error of targets, and of
+        classes the negative log loss of calibrated probabilities.
     y : ndarray
         Targets or labels as passed, what a scorer compares with.
     Y : ndarray of shape (n, t)
@@ -81,7 +82,7 @@ class Criterion:
     coder: LabelCoder | None
 
     def __call__(
-        self, predictions: np.ndarray, rows: Any, slopes: Callable[[int], np.ndarray]
+        self, predictions: np.ndarray, rows: Any, calibration: Callable[[], list[Calibration]]
     ) -> np.ndarray:
         """Judge the predictions of every ridge.
 
@@ -91,18 +92,24 @@ class Criterion:
             Of the given rows.
         rows : index
             Which rows they are.
-        slopes : callable
-            Number of a ridge -> its calibration, asked only by scorers of probabilities.
+        calibration : callable
+            Returns the calibration of every ridge; asked only where probabilities count.
 
         Returns
         -------
         ndarray of shape (A,)
         """
-        w = None if self.weights is None else self.weights[rows]
-        if self.scorer is None:
-            return negative_squared_error(predictions, self.Y[rows], w)
-        replays = (self._replay(p, partial(slopes, a)) for a, p in enumerate(predictions))
-        return np.array([self._score(replay, rows, w) for replay in replays])
+        w, Y = None if self.weights is None else self.weights[rows], self.Y[rows]
+        if self.scorer is not None:
+            known = cache(calibration)
+            replays = (
+                self._replay(p, lambda a=a: known()[a])  # type: ignore[misc]
+                for a, p in enumerate(predictions)
+            )
+            return np.array([self._score(replay, rows, w) for replay in replays])
+        if self.coder is None:
+            return negative_squared_error(predictions, Y, w)
+        return negative_log_loss(self.coder, predictions, calibration(), Y, w)
 
     def _score(self, replay: _Replay, rows: Any, weights: np.ndarray | None) -> float:
         assert self.scorer is not None
@@ -111,11 +118,11 @@ class Criterion:
         options = {"sample_weight": weights} if weighted else {}
         return float(self.scorer(replay, replay.scores, self.y[rows], **options))
 
-    def _replay(self, p: np.ndarray, slopes: Callable[[], np.ndarray]) -> _Replay:
+    def _replay(self, p: np.ndarray, calibration: Callable[[], Calibration]) -> _Replay:
         flat = p[:, 0] if p.shape[1] == 1 and self.y.ndim == 1 else p
         if self.coder is None:
             return _ReplayRegressor(flat)
-        return _ReplayClassifier(flat, self.coder, slopes)
+        return _ReplayClassifier(flat, self.coder, calibration)
 
 
 def negative_squared_error(
@@ -126,18 +133,33 @@ def negative_squared_error(
     return -np.average(squares, axis=1, weights=weights)
 
 
+def negative_log_loss(
+    coder: LabelCoder,
+    predictions: np.ndarray,
+    calibrations: Sequence[Calibration],
+    Y: np.ndarray,
+    weights: np.ndarray | None,
+) -> np.ndarray:
+    """Return minus the log loss of decision values (A, n, t), each by its own calibration, (A,)."""
+    pairs = zip(predictions, calibrations, strict=True)
+    return -np.array([coder.log_loss(p, known, Y, weights) for p, known in pairs])
+
+
 def loo_scores(path: RidgePath, training: TrainingSet, criterion: Criterion) -> np.ndarray:
     """Return the leave-one-out score of every ridge on a path over the distinct rows, (1, A)."""
     loo = to_numpy(path.loo_predictions).astype(np.float64, copy=False)  # (A, u, t)
-    if criterion.scorer is None:
-        return negative_squared_error(loo, training.Y, training.weights)[None]
-    active = training.group >= 0
 
-    def slopes(a: int) -> np.ndarray:
+    def calibration() -> list[Calibration]:
         assert criterion.coder is not None
-        return criterion.coder.temperatures(loo[a], training.Y, training.weights)
+        return criterion.coder.calibrate(loo, training.Y, training.weights)
 
-    return criterion(loo[:, training.group[active]], active, slopes)[None]
+    if criterion.scorer is not None:
+        active = training.group >= 0
+        return criterion(loo[:, training.group[active]], active, calibration)[None]
+    if criterion.coder is None:
+        return negative_squared_error(loo, training.Y, training.weights)[None]
+    known = calibration()
+    return negative_log_loss(criterion.coder, loo, known, training.Y, training.weights)[None]
 
 
 def fold_scores(
@@ -185,17 +207,16 @@ def fold_scores(
         predictions = K[index] @ path.dual_coef + path.intercept  # (A, n_test, t)
         inside = weights > 0
 
-        def slopes(
-            a: int,
+        def calibration(
             path: RidgePath = path,
             inside: np.ndarray = inside,
             weights: np.ndarray = weights,
-        ) -> np.ndarray:
+        ) -> list[Calibration]:
             assert criterion.coder is not None
-            loo = to_numpy(path.loo_predictions[a])[inside]
-            return criterion.coder.temperatures(loo, training.Y[inside], weights[inside])
+            loo = to_numpy(path.loo_predictions).astype(np.float64, copy=False)[:, inside]
+            return criterion.coder.calibrate(loo, training.Y[inside], weights[inside])
 
-        scores.append(criterion(to_numpy(predictions).astype(np.float64), seen, slopes))
+        scores.append(criterion(to_numpy(predictions).astype(np.float64), seen, calibration))
     return np.array(scores)
 
 

@@ -9,11 +9,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknk import NTKRidgeClassifier
-from sknk.ridge._calibration import fit_temperature, probabilities
+from sknk.ridge._calibration import fit_temperatures, probabilities
 from tests.reference import ridge as oracle
 
 # A search over a convex function knows its minimum to the square root of eps.
 SEARCH_RTOL = 1e-6
+
+
+def fit_temperature(scores, labels, w):
+    """The slope of one candidate."""
+    (slope,) = fit_temperatures(scores[None], labels, w)
+    return slope
+
+
+def mixed(p, rows):
+    """Probabilities with one row spread over all classes."""
+    return (rows * p + 1.0 / p.shape[1]) / (rows + 1.0)
 
 
 def scores_and_labels(n_classes, n=60, seed=0):
@@ -38,6 +49,15 @@ def test_temperature_of_one_column_is_that_of_two():
     two = np.column_stack([-one, one]) / 2
     expected = fit_temperature(two, labels, None)
     assert fit_temperature(one, labels, None) == pytest.approx(expected, rel=1e-12)
+
+
+def test_temperatures_of_candidates_are_those_of_each():
+    scores, labels = scores_and_labels(3)
+    noise = np.random.default_rng(1).standard_normal((7, 60, 3))
+    scores = (scores + noise) * 10.0 ** np.arange(-3, 4)[:, None, None]
+    found = fit_temperatures(scores, labels, None)
+    wanted = [oracle.temperature(f, labels, np.ones(60)) for f in scores]
+    np.testing.assert_allclose(found, wanted, rtol=10 * SEARCH_RTOL)
 
 
 def test_temperature_weights_equal_repetitions():
@@ -91,15 +111,17 @@ def test_temperature_stays_positive_when_weights_leave_one_class():
 
 def test_probabilities_are_softmax_of_scaled_scores():
     scores, _ = scores_and_labels(3)
-    np.testing.assert_allclose(probabilities(scores, 2.0), softmax(2.0 * scores, axis=1))
-    two = probabilities(scores[:, 0], 2.0)
-    np.testing.assert_allclose(two[:, 1], expit(2.0 * scores[:, 0]), rtol=1e-12)
+    found = probabilities(scores, 2.0, 9.0)
+    np.testing.assert_allclose(found, mixed(softmax(2.0 * scores, axis=1), 9.0))
+    np.testing.assert_array_equal(found.argmax(axis=1), scores.argmax(axis=1))
+    two = probabilities(scores[:, 0], 2.0, 4.0)
+    np.testing.assert_allclose(two[:, 1], (4.0 * expit(2.0 * scores[:, 0]) + 0.5) / 5.0, rtol=1e-12)
     np.testing.assert_allclose(two.sum(axis=1), 1.0, rtol=1e-15)
 
 
 def test_probabilities_of_huge_scores_are_finite():
     for scores in (np.array([-1e300, 1e300]), np.array([[1e300, -1e300]])):
-        assert np.isfinite(probabilities(scores, 1.0)).all()
+        assert np.isfinite(probabilities(scores, 1.0, 10.0)).all()
 
 
 @pytest.mark.parametrize("target", ["two", "classes"])
@@ -113,7 +135,8 @@ def test_classifier_temperature_is_fitted_to_leave_one_out(table, target):
     f = model.decision_function(table.new)
     f = np.column_stack([-f, f]) / 2 if f.ndim == 1 else f
     found = model.predict_proba(table.new)
-    np.testing.assert_allclose(found, softmax(slope * f, axis=1), rtol=10 * SEARCH_RTOL)
+    wanted = mixed(softmax(slope * f, axis=1), table.weights.sum())
+    np.testing.assert_allclose(found, wanted, rtol=10 * SEARCH_RTOL)
 
 
 def digits_subset():

@@ -152,7 +152,7 @@ def test_scoring_of_probabilities_calibrates_each_ridge(table):
     ).fit(table.X, table.classes)
     for alpha, score in zip(ALPHAS, model.cv_results_["mean_test_score"], strict=True):
         one = NTKRidgeClassifier(NTK(depth=2), alpha=alpha).fit(table.X, table.classes)
-        proba = one._coder.proba(one.loo_predictions_, one._slopes)
+        proba = one._coder.proba(one.loo_predictions_, one._calibration)
         assert score == pytest.approx(-log_loss(table.classes, proba), rel=RTOL)
 
 
