@@ -38,8 +38,9 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
     kernel : None, kernel or "precomputed", default=None
         As in :class:`NTKRidge`; the grid changes its parameters.
     param_grid : dict, list of dict or None, default=None
-        Values of the kernel's parameters, as in ``ParameterGrid``. None is, for an NTK, depths 1, 3
-        and 8 times ``bias_var`` 0.1, 1 and 10; for other kernels, the kernel as it is.
+        Values of the kernel's parameters, as in ``ParameterGrid``. None is, for an NTK, depths 1
+        and 2, ``bias_var`` 0, 1 and 10, all layers trained or only the last; for other kernels, the
+        kernel as it is.
     alphas : array-like of shape (A,) or None, default=None
         Ridges, in units of the kernel; None is 13 from 1e-4 to 100.
     cv : None, int or splitter, default=None
@@ -163,7 +164,8 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
     kernel : None, kernel or "precomputed", default=None
         As in :class:`NTKRidge`; the grid changes its parameters.
     param_grid : dict, list of dict or None, default=None
-        As in :class:`NTKRidgeCV`.
+        As in :class:`NTKRidgeCV`, but None is, for an NTK, depths 1, 3 and 8 times ``bias_var``
+        0.1, 1 and 10.
     alphas : array-like of shape (A,) or None, default=None
         Ridges, in units of the kernel; None is 13 from 1e-4 to 100.
     cv : None, int or splitter, default=None

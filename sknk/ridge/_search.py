@@ -19,12 +19,20 @@ from sknk.ridge._base import COMMON_CONSTRAINTS, BaseRidge
 from sknk.ridge._selection import Criterion, cv_results, fold_scores, loo_scores
 from sknk.solvers import RidgePath
 
-__all__ = ["RidgeSearch", "default_alphas", "default_param_grid"]
+__all__ = ["RidgeSearch", "classification_grid", "default_alphas", "regression_grid"]
 
 
-def default_param_grid() -> dict[str, list[Any]]:
-    """Three depths and three bias variances: what nine of seventy kernels lose nothing against."""
-    return {"depth": [1, 3, 8], "bias_var": [0.1, 1.0, 10.0]}
+def classification_grid() -> list[dict[str, list[Any]]]:
+    """Return three depths times three bias variances: seventy kernels were no better."""
+    return [{"depth": [1, 3, 8], "bias_var": [0.1, 1.0, 10.0]}]
+
+
+def regression_grid() -> list[dict[str, list[Any]]]:
+    """Return two depths times three bias variances, all layers trained or the last one only."""
+    return [
+        {"depth": [depth], "bias_var": [0.0, 1.0, 10.0], "fixed_depth": [0, depth]}
+        for depth in (1, 2)
+    ]
 
 
 def default_alphas() -> np.ndarray:
@@ -58,12 +66,13 @@ class RidgeSearch(BaseRidge):
 
     @abstractmethod
     def _is_classifier(self) -> bool:
-        """Return whether folds are stratified by class."""
+        """Return whether targets are classes."""
 
     def _candidates(self, kernel: Kernel | None) -> list[dict[str, Any]]:
         grid = self.param_grid
         if grid is None:
-            grid = default_param_grid() if isinstance(kernel, NTK) else {}
+            own = classification_grid() if self._is_classifier() else regression_grid()
+            grid = own if isinstance(kernel, NTK) else {}
         if kernel is None and grid:
             raise ValueError(
                 f"`param_grid` is {grid!r} but a precomputed kernel has no parameters; leave it "

@@ -220,11 +220,23 @@ def test_search_keeps_its_kernel_parameter(table):
 @pytest.mark.parametrize("kernel", [None, NTK(activation="erf")], ids=repr)
 def test_search_default_grid_is_the_documented_one(table, kernel):
     model = NTKRidgeCV(kernel).fit(table.X, table.y)
-    found = {(p["depth"], p["bias_var"], p["alpha"]) for p in model.cv_results_["params"]}
-    expected = set(product((1, 3, 8), (0.1, 1.0, 10.0), np.logspace(-4, 2, 13)))
-    assert found == expected
-    assert len(model.cv_results_["params"]) == 9 * 13
+    params = model.cv_results_["params"]
+    found = {(p["depth"], p["bias_var"], p["fixed_depth"], p["alpha"]) for p in params}
+    alphas = np.logspace(-4, 2, 13)
+    kinds = [(depth, fixed) for depth in (1, 2) for fixed in (0, depth)]
+    assert found == {
+        (depth, bias_var, fixed, alpha)
+        for (depth, fixed), bias_var, alpha in product(kinds, (0.0, 1.0, 10.0), alphas)
+    }
+    assert len(params) == 12 * 13
     assert model.kernel_.activation == (kernel or NTK()).activation
+
+
+def test_search_default_grid_of_classifiers_is_the_documented_one(table):
+    params = NTKRidgeClassifierCV().fit(table.X, table.two).cv_results_["params"]
+    found = {(p["depth"], p["bias_var"], p["alpha"]) for p in params}
+    assert found == set(product((1, 3, 8), (0.1, 1.0, 10.0), np.logspace(-4, 2, 13)))
+    assert len(params) == 9 * 13
 
 
 @pytest.mark.parametrize("kernel", [NNGP(), RBF(), NTK() + NNGP()], ids=repr)
