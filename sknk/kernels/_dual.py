@@ -1,7 +1,7 @@
 """Closed-form duals of smooth activations: error functions and exponentials.
 
-Sources: Williams 1997 (erf), Tsuchida et al. 2021 (GELU), Mairal et al. 2014 (exponential), collected
-in Han et al. 2022 (arXiv:2209.04121), table 1. Waves are in `_waves`.
+Sources: Williams 1997 (erf), Tsuchida et al. 2021 (GELU), Mairal et al. 2014 (exponential),
+collected in Han et al. 2022 (arXiv:2209.04121), table 1. Waves are in `_waves`.
 """
 
 import math
@@ -71,8 +71,8 @@ class Erf(SmoothActivation, name="erf"):
 class SigmoidLike(SmoothActivation, name="sigmoid_like"):
     """Error function in the shape of the logistic sigmoid: erf(x / 2.402...)/2 + 1/2.
 
-    The surrogate of Han et al. 2022 for the sigmoid, whose duals have no closed form (by quadrature:
-    `Sigmoid`).
+    The surrogate of Han et al. 2022 for the sigmoid, whose duals have no closed form
+    (:class:`Sigmoid` has them by quadrature).
 
     Examples
     --------
@@ -151,8 +151,8 @@ class Exp(SmoothActivation, name="exp"):
     --------
     >>> from sknk.kernels import NTK, Exp
     >>> NTK(depth=1, activation=Exp(b=0.3), weight_var=1.0)([[1.0], [-1.0]]).round(6)
-    array([[1.      , 0.763379],
-           [0.763379, 1.      ]])
+    array([[1.      , 0.697336],
+           [0.697336, 1.      ]])
     """
 
     a: float = 1.0

@@ -22,6 +22,19 @@ def _mean_product(b: float, odd: float, q1: Tensor, q: Tensor, q2: Tensor) -> Te
 
     With s1 = exp(-b^2 E(u - v)^2/2) and s2 = exp(-b^2 E(u + v)^2/2) these means are (s1 - s2)/2 and
     (s1 + s2)/2, and that of a sine and a cosine is zero.
+
+    Parameters
+    ----------
+    b : float
+        Frequency.
+    odd : float
+        Share of the sines.
+    q1, q, q2 : Tensor
+        Variance, covariance, variance.
+
+    Returns
+    -------
+    Tensor
     """
     mean = (q1 + q2) / 2.0
     even = ((b * b * (q - mean)).exp() + (-b * b * (q + mean)).exp()) / 2.0

@@ -7,9 +7,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import erf, ndtr
 
-from sknk.kernels import GELU, NTK, ABReLU, Abs, Erf, LeakyReLU, Rbf, ReLU, Sin
+from sknk.kernels import (
+    ELU,
+    GELU,
+    NTK,
+    ABReLU,
+    Abs,
+    Cos,
+    Erf,
+    Exp,
+    Gabor,
+    Gaussian,
+    LeakyReLU,
+    Rbf,
+    RectifiedMonomial,
+    ReLU,
+    SigmoidLike,
+    Sin,
+)
 from sknk.kernels._activation import as_activation, named_activations
 from tests.kernels.probes import activate, state_of_variances
+from tests.reference.kernels import DUALS, INTEGRALS, polar
 
 
 def density(x):
@@ -19,6 +37,32 @@ def density(x):
 SMOOTH = {  # activation, phi, phi'
     "erf": (Erf(), erf, lambda x: 2.0 / np.sqrt(np.pi) * np.exp(-x * x)),
     "gelu": (GELU(), lambda x: x * ndtr(x), lambda x: ndtr(x) + x * density(x)),
+    "erf_scaled": (
+        Erf(a=0.8, b=0.6, c=0.3),
+        lambda x: 0.8 * erf(0.6 * x) + 0.3,
+        lambda x: 0.96 / np.sqrt(np.pi) * np.exp(-0.36 * x * x),
+    ),
+    "sigmoid_like": (
+        SigmoidLike(),
+        lambda x: erf(x / 2.4020563531719796) / 2.0 + 0.5,
+        lambda x: np.exp(-((x / 2.4020563531719796) ** 2)) / np.sqrt(np.pi) / 2.4020563531719796,
+    ),
+    "exp": (Exp(a=0.5, b=0.3), lambda x: 0.5 * np.exp(0.3 * x), lambda x: 0.15 * np.exp(0.3 * x)),
+    "gaussian": (
+        Gaussian(a=0.9, b=-0.7),
+        lambda x: 0.9 * np.exp(-0.7 * x * x),
+        lambda x: -1.26 * x * np.exp(-0.7 * x * x),
+    ),
+    "gabor": (
+        Gabor(),
+        lambda x: np.exp(-x * x) * np.sin(x),
+        lambda x: np.exp(-x * x) * (np.cos(x) - 2.0 * x * np.sin(x)),
+    ),
+    "cos": (
+        Cos(a=0.7, b=1.3, c=0.4),
+        lambda x: 0.7 * np.cos(1.3 * x + 0.4),
+        lambda x: -0.91 * np.sin(1.3 * x + 0.4),
+    ),
     "sin": (Sin(), np.sin, np.cos),
     "sin_phase": (
         Sin(a=0.7, b=1.3, c=0.4),
@@ -118,7 +162,10 @@ def test_dual_dot_is_the_derivative_in_the_covariance(activation, q1, q2, c):
     assert duals(activation, q1, q, q2)[1] == pytest.approx((up - down) / (2 * step), abs=1e-6)
 
 
-@pytest.mark.parametrize("activation", [row[0] for row in BOTH.values()], ids=BOTH)
+BOUNDED = {name: row[0] for name, row in BOTH.items() if name != "exp"}
+
+
+@pytest.mark.parametrize("activation", BOUNDED.values(), ids=BOUNDED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dual_is_finite_at_the_edges(activation, dtype):
     beyond = 1.0 + 4.0 * torch.finfo(dtype).eps  # |q| may exceed sqrt(q1 q2) by rounding
@@ -151,16 +198,7 @@ def test_sine_keeps_relative_precision_at_small_variances(q):
 
 
 def test_names_stand_for_default_activations():
-    assert set(named_activations()) >= {
-        "relu",
-        "leaky_relu",
-        "abrelu",
-        "abs",
-        "erf",
-        "gelu",
-        "sin",
-        "rbf",
-    }
+    assert set(named_activations()) == set(DUALS | INTEGRALS)  # an oracle for every name
     for name, cls in named_activations().items():
         assert as_activation(name) == cls()
         assert as_activation(cls()) == cls()
@@ -172,10 +210,73 @@ def test_names_and_instances_give_the_same_kernel():
         np.testing.assert_array_equal(NTK(activation=name)(X), NTK(activation=cls())(X))
 
 
+COVARIANCE = (0.8, 0.3, 1.7)
+
+
+ORACLES = DUALS | INTEGRALS
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_default_activation_equals_its_oracle(name):
+    value, dot, diagonal = duals(as_activation(name), *COVARIANCE)
+    wanted = tuple(map(float, ORACLES[name](*COVARIANCE)))
+    assert (value, dot) == pytest.approx(wanted, rel=1e-11, abs=1e-13)
+    assert diagonal == pytest.approx(ORACLES[name](0.8, 0.8, 0.8)[0], rel=1e-11)
+
+
+def own_functions(activation):
+    """The activation's own phi and its derivative, on arrays."""
+
+    def value(x):
+        return activation(torch.from_numpy(x)).numpy()
+
+    def slope(x):
+        x = torch.from_numpy(x).requires_grad_()
+        y = activation(x)
+        return torch.autograd.grad(y.sum(), x)[0].numpy() if y.requires_grad else np.zeros(x.shape)
+
+    return value, slope
+
+
+INSTANCES = [
+    *(cls() for name, cls in named_activations().items() if name != "exp_normalized"),
+    *(row[0] for row in BOTH.values()),
+    ELU(alpha=0.5),
+    RectifiedMonomial(3),
+]
+
+
+@pytest.mark.parametrize("activation", INSTANCES, ids=repr)
+def test_dual_is_the_mean_product_of_the_layers_own_function(activation):
+    # Of phi as the class itself computes it: no oracle that could share a misprint.
+    for q1, q, q2 in ((0.7, -0.35, 0.5), (1.2, 1.1, 1.3)):
+        found = duals(activation, q1, q, q2)
+        for mean, function in zip(found, own_functions(activation), strict=False):
+            assert mean == pytest.approx(polar(function, q1, q, q2), rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.parametrize("q", [1e-2, 1e-6, 1e-10])
+def test_cosine_slopes_keep_relative_precision_at_small_variances(q):
+    dot = duals(Cos(), q, 0.5 * q, q)[1]
+    np.testing.assert_allclose(dot, np.exp(-q) * np.sinh(0.5 * q), rtol=1e-14)
+
+
 def test_cosine_is_the_sine_of_a_shifted_phase():
-    value, dot, _ = duals(Sin(c=np.pi / 2), 1.0, 0.4, 0.8)
-    assert value == pytest.approx(quadrature(np.cos, 1.0, 0.4, 0.8), rel=1e-12)
-    assert dot == pytest.approx(quadrature(np.sin, 1.0, 0.4, 0.8), rel=1e-12)
+    for covariance in COVARIANCES:
+        shifted = duals(Sin(c=np.pi / 2), *covariance)
+        assert duals(Cos(), *covariance) == pytest.approx(shifted, rel=1e-14)
+
+
+def test_exponential_slopes_are_a_multiple_of_its_values():
+    value, dot, _ = duals(Exp(b=0.4), 1.0, 0.4, 0.8)
+    assert value == pytest.approx(np.exp(0.16 * 1.3), rel=1e-15)
+    assert dot == pytest.approx(0.16 * value, rel=1e-15)
+
+
+@pytest.mark.parametrize("b", [0.0, 1.0, float("nan"), -float("inf")])
+def test_gaussian_that_grows_raises(b):
+    with pytest.raises(ValueError, match=r"`b` of Gaussian is .*; expected a negative number"):
+        Gaussian(b=b)
 
 
 def test_unknown_activation_raises():

@@ -7,6 +7,7 @@ something. Duals take (q1, q, q2), broadcast, and return (E[phi phi], E[phi' phi
 from functools import partial
 
 import numpy as np
+from scipy import special
 
 TINY = 1e-300  # a denominator for zero rows
 
@@ -63,6 +64,66 @@ def rbf(gamma, q1, q, q2):
     return sin(np.sqrt(2.0), np.sqrt(2.0 * gamma), np.pi / 4.0, q1, q, q2)
 
 
+def polar(phi, q1, q, q2, theta=None, n_angles=80, n_radii=160):
+    """E[phi(u) phi(v)] for numbers, in polar coordinates: jumps and kinks at zero lie on rays.
+
+    With u = s1 rho cos(psi - eta), v = s2 rho cos(psi + eta), eta half the angle, the lines u = 0
+    and v = 0 split the plane into four sectors; Gauss-Legendre in each, and in rho up to 14. The
+    angle that q has is only right to 1e-8 near coincidence; `theta` is exact.
+    """
+    s1, s2 = np.sqrt(q1), np.sqrt(q2)
+    theta = np.arccos(np.clip(q / max(s1 * s2, TINY), -1.0, 1.0)) if theta is None else theta
+    eta = theta / 2.0
+    nodes, weights = np.polynomial.legendre.leggauss(n_radii)
+    rho = 7.0 * (1.0 + nodes[:, None])
+    radial = 7.0 * weights[:, None] * rho * np.exp(-rho * rho / 2.0)
+    nodes, weights = np.polynomial.legendre.leggauss(n_angles)
+    rays = np.array([-0.5 * np.pi - eta, eta - 0.5 * np.pi, 0.5 * np.pi - eta, 0.5 * np.pi + eta])
+    total = 0.0
+    for start, end in zip(rays, [*rays[1:], 1.5 * np.pi - eta], strict=True):
+        psi, half = (start + end) / 2.0 + (end - start) / 2.0 * nodes, (end - start) / 2.0
+        values = phi(s1 * rho * np.cos(psi - eta)) * phi(s2 * rho * np.cos(psi + eta))
+        total += np.sum(radial * values * (half * weights)) / (2.0 * np.pi)
+    return total
+
+
+def integrated(phi, slope):
+    """Both duals of any phi that is smooth on either side of zero."""
+
+    def duals(q1, q, q2):
+        value, dot = (np.vectorize(partial(polar, f), otypes=[float]) for f in (phi, slope))
+        return value(q1, q, q2), dot(q1, q, q2)
+
+    return duals
+
+
+def power(degree, rectified=False):
+    """x^n, or max(x, 0)^n."""
+    domain = (lambda x: np.maximum(x, 0.0)) if rectified else (lambda x: x)
+    return integrated(
+        lambda x: domain(x) ** degree,
+        lambda x: degree * domain(x) ** (degree - 1) * ((x > 0) if rectified else 1.0),
+    )
+
+
+def exp_normalized(gamma, q1, q, q2):
+    """Normalized Gaussian kernel (Shankar et al. 2020)."""
+    r = np.sqrt(q1 * q2)
+    value = np.exp(gamma * (q / np.maximum(r, TINY) - 1.0))
+    return r * value, gamma * value
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def elu(scale, alpha):
+    return integrated(
+        lambda x: scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0))),
+        lambda x: scale * np.where(x > 0, 1.0, alpha * np.exp(np.minimum(x, 0.0))),
+    )
+
+
 DUALS = {
     "relu": relu,
     "leaky_relu": partial(abrelu, 0.01, 1.0),
@@ -72,6 +133,36 @@ DUALS = {
     "gelu": gelu,
     "sin": partial(sin, 1.0, 1.0, 0.0),
     "rbf": partial(rbf, 1.0),
+    "cos": partial(sin, 1.0, 1.0, np.pi / 2.0),
+}
+# Integrals, too slow for whole networks.
+INTEGRALS = {
+    "sigmoid_like": integrated(
+        lambda x: special.erf(x / 2.4020563531719796) / 2.0 + 0.5,
+        lambda x: np.exp(-((x / 2.4020563531719796) ** 2)) / np.sqrt(np.pi) / 2.4020563531719796,
+    ),
+    "exp": integrated(np.exp, np.exp),
+    "gaussian": integrated(lambda x: np.exp(-x * x), lambda x: -2.0 * x * np.exp(-x * x)),
+    "gabor": integrated(
+        lambda x: np.exp(-x * x) * np.sin(x),
+        lambda x: np.exp(-x * x) * (np.cos(x) - 2.0 * x * np.sin(x)),
+    ),
+    "sign": integrated(np.sign, np.zeros_like),
+    "step": integrated(lambda x: (x > 0) * 1.0, np.zeros_like),
+    "rectified_monomial": power(2, rectified=True),
+    "exp_normalized": partial(exp_normalized, 1.0),
+    "monomial": power(2),
+    "hermite": integrated(lambda x: (x * x - 1.0) / np.sqrt(2.0), lambda x: np.sqrt(2.0) * x),
+    "optimal_polynomial": integrated(
+        lambda x: (x**3 - 3.0 * x) / np.sqrt(12.0) + x / np.sqrt(2.0),
+        lambda x: (3.0 * x * x - 3.0) / np.sqrt(12.0) + 1.0 / np.sqrt(2.0),
+    ),
+    "tanh": integrated(np.tanh, lambda x: 1.0 / np.cosh(x) ** 2),
+    "sigmoid": integrated(sigmoid, lambda x: sigmoid(x) * sigmoid(-x)),
+    "softplus": integrated(lambda x: np.logaddexp(0.0, x), sigmoid),
+    "silu": integrated(lambda x: x * sigmoid(x), lambda x: sigmoid(x) * (1.0 + x * sigmoid(-x))),
+    "elu": elu(1.0, 1.0),
+    "selu": elu(1.0507009873554805, 1.6732632423543772),
 }
 
 

@@ -68,7 +68,8 @@ def temperature(scores, labels, w):
     def loss(log_slope):
         return -(w[:, None] * T * log_softmax(np.exp(log_slope) * scores, axis=1)).sum()
 
-    found = minimize_scalar(loss, bounds=(np.log(1e-6), np.log(1e6)), method="bounded", options={"xatol": 1e-10})
+    bounds = np.log(1e-6), np.log(1e6)
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-10})
     return np.exp(found.x)
 
 
