@@ -18,7 +18,7 @@ __all__ = ["Cos", "Gabor", "Rbf", "Sin"]
 
 
 def _mean_product(b: float, odd: float, q1: Tensor, q: Tensor, q2: Tensor) -> Tensor:
-    """Return odd E[sin bu sin bv] + (1 - odd) E[cos bu cos bv].
+    """Return odd E[sin(b u) sin(b v)] + (1 - odd) E[cos(b u) cos(b v)].
 
     With s1 = exp(-b^2 E(u - v)^2/2) and s2 = exp(-b^2 E(u + v)^2/2) these means are (s1 - s2)/2 and
     (s1 + s2)/2, and that of a sine and a cosine is zero.
