@@ -174,7 +174,7 @@ NETWORKS = {
     "dropout": BIASED >> ReLU() >> Dropout(0.3) >> Dense() >> Erf() >> Dropout(0.1) >> Dense(),
     "residual": BIASED >> ParallelSum(BRANCHES) >> ReLU() >> Dense(),
     "residual_smooth": Dense() >> ParallelSum((*BRANCHES, ("erf", Erf() >> Dense()))) >> Dense(),
-    "product": ParallelProduct((("a", BRANCH), ("b", BIASED))) >> ReLU() >> Dense(),
+    "product": ParallelProduct((("a", BRANCH), ("b", BIASED))) >> Dense() >> ReLU() >> Dense(),
     "concat": Dense()
     >> ParallelConcat((("a", ReLU()), ("b", Abs())), widths=(1.0, 3.0))
     >> Dense(),
@@ -185,13 +185,14 @@ IMAGE_NETWORKS = {
     "conv_valid": Conv2d(size=1, padding="valid") >> Erf() >> Conv2d() >> Flatten() >> Dense(),
     "conv_stride": Conv2d(stride=2) >> ReLU() >> GlobalAvgPool2d() >> Dense(bias_var=0.1),
     "pool": Conv2d() >> ReLU() >> AvgPool2d(1) >> Conv2d(size=2) >> ReLU() >> GlobalAvgPool2d(),
-    "pool_flatten": Conv2d(bias_var=0.1) >> Abs() >> AvgPool2d(1) >> ReLU() >> Flatten(),
-    "image_dropout": Conv2d() >> Dropout(0.2) >> ReLU() >> GlobalAvgPool2d() >> Dense(),
+    "pool_flatten": Conv2d(bias_var=0.1) >> AvgPool2d(1) >> Abs() >> Flatten() >> Dense(),
+    "image_dropout": Conv2d() >> ReLU() >> Dropout(0.2) >> Conv2d() >> ReLU() >> GlobalAvgPool2d(),
 }
 
-KERNELS |= {name: NetworkKernel(network) for name, network in NETWORKS.items()}
+KERNELS |= {f"network_{name}": NetworkKernel(network) for name, network in NETWORKS.items()}
 KERNELS |= {
-    name: NetworkKernel(network, image_shape=IMAGE) for name, network in IMAGE_NETWORKS.items()
+    f"image_{name}": NetworkKernel(network, image_shape=IMAGE)
+    for name, network in IMAGE_NETWORKS.items()
 }
 KERNELS |= {
     "network_nngp": NetworkKernel(NETWORKS["residual"], output="nngp", normalize=False),

@@ -44,6 +44,30 @@ class Activation(Layer):
     def second_moment(self, var: Tensor) -> Tensor:
         """Return E[phi(u)^2] for u of these variances."""
 
+    def gaussian(self, before: bool) -> bool:
+        """Return False, and refuse features that are not Gaussian.
+
+        Parameters
+        ----------
+        before : bool
+            Whether they are.
+
+        Returns
+        -------
+        bool
+
+        Raises
+        ------
+        ValueError
+            If no weight layer makes the features Gaussian.
+        """
+        if not before:
+            raise ValueError(
+                f"{self!r} follows features that are not Gaussian (inputs, an activation, dropout "
+                "or a product), where its duals do not hold. Put Dense() or Conv2d() before it."
+            )
+        return False
+
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the variance of every row after this layer."""
         return Features.of(self.second_moment(itself.x.var))

@@ -81,6 +81,12 @@ class Serial(Layer):
             return rows
         return super().dtype(wanted, rows)
 
+    def gaussian(self, before: bool) -> bool:
+        """Return what the last layer says."""
+        for _, layer in self.layers:
+            before = layer.gaussian(before)
+        return before
+
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the rows after the last layer, and after each as parts."""
         last, parts = _follow(self.layers, itself, values)
@@ -155,6 +161,10 @@ class Repeat(Layer):
             for k in range(self.times)
             for name, value in values_of("layer", values).items()
         }
+
+    def gaussian(self, before: bool) -> bool:
+        """Return what the last repetition says."""
+        return self._chain.gaussian(before)
 
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the rows after the last repetition."""

@@ -96,6 +96,10 @@ class Conv2d(Layer):
                 f"`padding` of Conv2d is {self.padding!r}; expected 'same' or 'valid'."
             )
 
+    def gaussian(self, before: bool) -> bool:
+        """Return True: sums of many independent terms."""
+        return True
+
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the patches' mean variance, times w, plus b."""
         w, b = values["weight_var"], values["bias_var"]

@@ -61,6 +61,20 @@ class Layer(ABC):
         found = [child.dtype(wanted, rows) for _, child in self.children]
         return rows if rows in found else wanted
 
+    def gaussian(self, before: bool) -> bool:
+        """Return whether features are Gaussian after the layer; activations need it before them.
+
+        Parameters
+        ----------
+        before : bool
+            Whether they are before it.
+
+        Returns
+        -------
+        bool
+        """
+        return before
+
     @abstractmethod
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return what pairs need to know of each row after this layer.

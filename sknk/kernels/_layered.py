@@ -200,6 +200,7 @@ class NetworkKernel(Kernel):
     def _check_parameters(self, n_features: int) -> None:
         if not isinstance(self.network, Layer):
             raise TypeError(f"`network` is {self.network!r}; expected layers such as Dense().")
+        self.network.gaussian(False)
         if self.output not in ("ntk", "nngp"):
             raise ValueError(f"`output` is {self.output!r}; expected 'ntk' or 'nngp'.")
         if self.image_shape is not None:
@@ -250,20 +251,24 @@ class NetworkKernel(Kernel):
             instead="Use smaller images, strides in the first layer, or Flatten for pooling.",
         )
         inputs, features = self._inputs(x)
-        network, inside = self.network.untrained(), values_of("network", values)
-        after = network.rows(self._itself(inputs, features), inside)
-        if after.var.ndim != 2:
-            raise ValueError(
-                f"The network ends with pixels: {self.network!r}. Add GlobalAvgPool2d() or "
-                "Flatten() to make them a row."
-            )
-        dtype = network.dtype(self._dtype(), x.dtype)
+        after = self._outputs(self._itself(inputs, features), values)
+        dtype = self.network.dtype(self._dtype(), x.dtype)
         rows = features.to(dtype), after.to(dtype)
         partners = (
             tuple(as_columns(c) for c in inputs.channels) if isinstance(inputs, Pixels) else ()
         )
         gain = self._gain(x, values)
         return Prepared(inputs, partners, rows, (rows[0].columns, rows[1].columns), gain)
+
+    def _outputs(self, itself: KernelState, values: Values) -> Features:
+        """Follow rows through the network."""
+        after = self.network.untrained().rows(itself, values_of("network", values))
+        if after.var.ndim != 2:
+            raise ValueError(
+                f"The network ends with pixels: {self.network!r}. Add GlobalAvgPool2d() or "
+                "Flatten() to make them a row."
+            )
+        return after
 
     def _gain(self, x: Tensor, values: Values) -> Tensor | None:
         if not self.normalize:
@@ -307,7 +312,7 @@ class NetworkKernel(Kernel):
         """Propagate rows paired with themselves, (n, 1)."""
         inputs, features = self._inputs(x)
         itself, inside = self._itself(inputs, features), values_of("network", values)
-        after = self.network.untrained().rows(itself, inside)
+        after = self._outputs(itself, values)
         if not itself.paired:
             itself = replace(itself, sin2=torch.zeros_like(features.var))
         return self._layers.propagate(itself, after, after.partners, inside)

@@ -70,6 +70,10 @@ class Dense(Layer):
     def _affine(self) -> Affine:
         return Affine(bool(self.bias_var), self.trained, self.fan_in)
 
+    def gaussian(self, before: bool) -> bool:
+        """Return True: sums of many independent terms."""
+        return True
+
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return w var + b."""
         return self._affine.rows(itself.x, values)
@@ -161,7 +165,8 @@ class Dropout(Layer):
 
     Different rows, and copies of a row, are dropped independently: their covariances stay, while
     those of a row with itself are divided by the keep probability. So this is the one layer for
-    which K(X) differs from K(X, X.copy()): it adds a ridge.
+    which K(X) differs from K(X, X.copy()): it adds a ridge. What it leaves is not Gaussian, so a weight
+    layer comes next, not an activation.
 
     Parameters
     ----------
@@ -190,6 +195,10 @@ class Dropout(Layer):
         check_number(self, "p", self.p, least=0.0)
         if self.p >= 1:
             raise ValueError(f"`p` of Dropout is {self.p!r}; expected a probability below 1.")
+
+    def gaussian(self, before: bool) -> bool:
+        """Return False: a mixture of what is kept and what is dropped."""
+        return False
 
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return var / (1 - p)."""

@@ -54,6 +54,11 @@ class Parallel(Layer):
     def _merge(self, outputs: Sequence[Tensor]) -> Tensor:
         """Return the merged features of finite branches (n, channels, ...)."""
 
+    def gaussian(self, before: bool) -> bool:
+        """Return whether all branches are."""
+        found = [layer.gaussian(before) for _, layer in self.branches]  # each may refuse
+        return all(found)
+
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the merged rows, and those of every branch as parts."""
         parts = tuple(layer.rows(itself, values_of(name, values)) for name, layer in self.branches)
@@ -187,6 +192,11 @@ class ParallelProduct(Parallel):
     array([[  8.,  32.],
            [ 32., 128.]])
     """
+
+    def gaussian(self, before: bool) -> bool:
+        """Return False: products of Gaussians are none."""
+        super().gaussian(before)
+        return False
 
     def _merged_var(self, variances: Sequence[Tensor]) -> Tensor:
         return reduce(mul, variances)

@@ -63,7 +63,8 @@ class AvgPool2d(Layer):
 
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the variances of the windows' means."""
-        pooled = self._mean(pixels_of(self, itself.nngp))  # (h, w, h, w, n, 1)
+        pixels_of(self, itself.x.var)
+        pooled = self._mean(itself.nngp)  # (h, w, h, w, n, 1)
         var = pooled.diagonal(dim1=0, dim2=2).diagonal(dim1=0, dim2=1)  # (n, 1, h, w)
         return Features.of(var.permute(2, 3, 0, 1)[:, :, None, None])
 
@@ -110,7 +111,8 @@ class GlobalAvgPool2d(Layer):
 
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the variance of every image's mean pixel."""
-        return Features.of(pixels_of(self, itself.nngp).mean((0, 1, 2, 3)).clamp(min=0.0))
+        pixels_of(self, itself.x.var)
+        return Features.of(itself.nngp.mean((0, 1, 2, 3)).clamp(min=0.0))
 
     def propagate(
         self, state: KernelState, x: Features, y: Features, values: Values
