@@ -165,8 +165,8 @@ class Dropout(Layer):
 
     Different rows, and copies of a row, are dropped independently: their covariances stay, while
     those of a row with itself are divided by the keep probability. So this is the one layer for
-    which K(X) differs from K(X, X.copy()): it adds a ridge. What it leaves is not Gaussian, so a weight
-    layer comes next, not an activation.
+    which K(X) differs from K(X, X.copy()): it adds a ridge. What it leaves is not Gaussian, so a
+    weight layer comes next, not an activation.
 
     Parameters
     ----------
