@@ -83,21 +83,7 @@ class Sign(Activation, name="sign"):
     def propagate(
         self, state: KernelState, x: Features, y: Features, values: Values
     ) -> KernelState:
-        """Propagate angles: sin2 <- theta/pi, cos2 <- 1 - theta/pi.
-
-        Parameters
-        ----------
-        state : KernelState
-            Of the layer's inputs.
-        x, y : Features
-            Of its outputs.
-        values : mapping of str to Tensor
-            Empty.
-
-        Returns
-        -------
-        KernelState
-        """
+        """Propagate angles: sin2 <- theta/pi, cos2 <- 1 - theta/pi."""
         sin2, cos2 = resolved_angles(state)
         half = exact_half_angle(sin2, cos2)[2]
         if cos2 is not None:  # the complement of the angle, from the side where it is small
@@ -157,21 +143,7 @@ class ExpNormalized(Activation, name="exp_normalized"):
         return total
 
     def finite(self, example: Tensor, width: int, generator: torch.Generator) -> nn.Module:
-        """Return phi between a division by the root mean square of the features and its inverse.
-
-        Parameters
-        ----------
-        example : Tensor
-            Not used: every width is the same.
-        width : int
-            Not used: there are no weights.
-        generator : torch.Generator
-            Not used.
-
-        Returns
-        -------
-        nn.Module
-        """
+        """Return phi between a division by the root mean square of the features and its inverse."""
 
         def forward(x: Tensor) -> Tensor:
             scale = x.square().mean(1, keepdim=True).sqrt()
@@ -186,21 +158,7 @@ class ExpNormalized(Activation, name="exp_normalized"):
     def propagate(
         self, state: KernelState, x: Features, y: Features, values: Values
     ) -> KernelState:
-        """Propagate angles: sin2 <- (1 - exp(-2 gamma sin2))/2.
-
-        Parameters
-        ----------
-        state : KernelState
-            Of the layer's inputs.
-        x, y : Features
-            Of its outputs.
-        values : mapping of str to Tensor
-            Empty.
-
-        Returns
-        -------
-        KernelState
-        """
+        """Propagate angles: sin2 <- (1 - exp(-2 gamma sin2))/2."""
         state = state.angular()
         assert state.sin2 is not None
         decay = torch.expm1((-2.0 * self.gamma) * state.sin2)

@@ -42,21 +42,7 @@ class ArcCosine(Activation):
     def propagate(
         self, state: KernelState, x: Features, y: Features, values: Values
     ) -> KernelState:
-        """Propagate angles: sin2 <- (1 - j_n)/2, j_n = J_n(theta)/J_n(0).
-
-        Parameters
-        ----------
-        state : KernelState
-            Of the layer's inputs.
-        x, y : Features
-            Of its outputs.
-        values : mapping of str to Tensor
-            Empty.
-
-        Returns
-        -------
-        KernelState
-        """
+        """Propagate angles: sin2 <- (1 - j_n)/2, j_n = J_n(theta)/J_n(0)."""
         n, ntk = self.order, state.ntk
         before, after = _deficits(n, *resolved_angles(state))
         if ntk is None or not n:

@@ -130,24 +130,9 @@ class Conv2d(Layer):
     def propagate(
         self, state: KernelState, x: Features, y: Features, values: Values
     ) -> KernelState:
-        r"""Average over patches, whose pixels stand side by side as one vector.
-
-        Its half angles are :math:`u = \sum_o \hat p_o \hat q_o u_o + |\hat p - \hat q|^2/4`, with
-        the norms :math:`\hat p, \hat q` of the pixels over those of the patches: nothing cancels.
-
-        Parameters
-        ----------
-        state : KernelState
-            Of the layer's inputs.
-        x, y : Features
-            Of its outputs.
-        values : mapping of str to Tensor
-            ``weight_var`` and ``bias_var``.
-
-        Returns
-        -------
-        KernelState
-        """
+        """Average over patches, whose pixels stand side by side as one vector."""
+        # Half angles: u <- sum_o p_o q_o u_o + |p - q|^2/4, with the norms p, q of the pixels in a
+        # patch over that of the patch. Nothing cancels.
         w, b = values["weight_var"], values["bias_var"]
         ntk = None if state.ntk is None else self._patch_mean(state.ntk)
         if state.sin2 is None:

@@ -73,22 +73,7 @@ class ExponentialLinear(Activation):
     def propagate(
         self, state: KernelState, x: Features, y: Features, values: Values
     ) -> KernelState:
-        """Sum over quadrants: both positive, one, none.
-
-        Parameters
-        ----------
-        state : KernelState
-            Of the layer's inputs.
-        x, y : Features
-            Of its outputs.
-        values : mapping of str to Tensor
-            Empty.
-
-        Returns
-        -------
-        KernelState
-            Held as covariances.
-        """
+        """Sum over quadrants: both positive, one, none."""
         scale, alpha = self.constants
         sin2, cos2 = resolved_angles(state)
         sine, cosine, half = exact_half_angle(sin2, cos2)

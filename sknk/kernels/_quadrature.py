@@ -41,6 +41,21 @@ class Expanded(SmoothActivation):
 
     degree: int
 
+    def __post_init__(self) -> None:
+        """Refuse sums that do not exist.
+
+        Raises
+        ------
+        ValueError
+            If `degree` is not an integer from 2 to 1024.
+        """
+        degree = self.degree
+        if isinstance(degree, bool) or not isinstance(degree, int) or not 2 <= degree <= 1024:
+            raise ValueError(
+                f"`degree` of {type(self).__name__} is {degree!r}; expected an integer from 2 to "
+                "1024."
+            )
+
     @abstractmethod
     def slope(self, x: Tensor) -> Tensor:
         """Return phi'(x), elementwise."""
@@ -148,7 +163,7 @@ class Quadrature(Expanded):
             value = getattr(self, name)
             if not (callable(value) or (name == "derivative" and value is None)):
                 raise TypeError(f"`{name}` of Quadrature is {value!r}; expected a callable.")
-        check_nodes(self)
+        super().__post_init__()
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the function's value."""
@@ -157,12 +172,3 @@ class Quadrature(Expanded):
     def slope(self, x: Tensor) -> Tensor:
         """Return its derivative."""
         return _derivative(self.function, x) if self.derivative is None else self.derivative(x)
-
-
-def check_nodes(activation: Expanded) -> None:
-    degree = activation.degree
-    if isinstance(degree, bool) or not isinstance(degree, int) or not 2 <= degree <= 1024:
-        raise ValueError(
-            f"`degree` of {type(activation).__name__} is {degree!r}; expected an integer from 2 to "
-            "1024."
-        )

@@ -62,21 +62,7 @@ class Rectifier(Activation):
     def propagate(
         self, state: KernelState, x: Features, y: Features, values: Values
     ) -> KernelState:
-        r"""Propagate angles: sin2 <- sin2 - F/(2A) (sin theta - theta cos theta).
-
-        Parameters
-        ----------
-        state : KernelState
-            Of the layer's inputs.
-        x, y : Features
-            Of its outputs.
-        values : mapping of str to Tensor
-            Empty.
-
-        Returns
-        -------
-        KernelState
-        """
+        """Propagate angles: sin2 <- sin2 - F/(2A) (sin theta - theta cos theta)."""
         state = state.angular()
         assert state.sin2 is not None
         if reverse_mode(state.sin2, state.ntk):

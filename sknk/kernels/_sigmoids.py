@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sknk.kernels._quadrature import Expanded, check_nodes
+from sknk.kernels._quadrature import Expanded
 
 __all__ = ["SiLU", "Sigmoid", "Softplus", "Tanh"]
 
@@ -33,16 +33,6 @@ class Tanh(Expanded, name="tanh"):
     """
 
     degree: int = 768
-
-    def __post_init__(self) -> None:
-        """Refuse sums that do not exist.
-
-        Raises
-        ------
-        ValueError
-            If `degree` is not an integer from 2 to 1024.
-        """
-        check_nodes(self)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return tanh(x)."""
@@ -70,16 +60,6 @@ class Sigmoid(Expanded, name="sigmoid"):
     """
 
     degree: int = 256
-
-    def __post_init__(self) -> None:
-        """Refuse sums that do not exist.
-
-        Raises
-        ------
-        ValueError
-            If `degree` is not an integer from 2 to 1024.
-        """
-        check_nodes(self)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return 1/(1 + e^-x)."""
@@ -109,16 +89,6 @@ class Softplus(Expanded, name="softplus"):
 
     degree: int = 256
 
-    def __post_init__(self) -> None:
-        """Refuse sums that do not exist.
-
-        Raises
-        ------
-        ValueError
-            If `degree` is not an integer from 2 to 1024.
-        """
-        check_nodes(self)
-
     def __call__(self, x: Tensor) -> Tensor:
         """Return log(1 + e^x)."""
         return torch.nn.functional.softplus(x)
@@ -145,16 +115,6 @@ class SiLU(Expanded, name="silu"):
     """
 
     degree: int = 256
-
-    def __post_init__(self) -> None:
-        """Refuse sums that do not exist.
-
-        Raises
-        ------
-        ValueError
-            If `degree` is not an integer from 2 to 1024.
-        """
-        check_nodes(self)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x/(1 + e^-x)."""

@@ -202,22 +202,7 @@ class Rbf(Activation, name="rbf"):
     def propagate(
         self, state: KernelState, x: Features, y: Features, values: Values
     ) -> KernelState:
-        """Apply E[phi phi] = exp(-gamma D), E[phi' phi'] = 2 gamma exp(-gamma D), D = E(u - v)^2.
-
-        Parameters
-        ----------
-        state : KernelState
-            Of the layer's inputs.
-        x, y : Features
-            Of its outputs.
-        values : mapping of str to Tensor
-            Empty.
-
-        Returns
-        -------
-        KernelState
-            Held as angles: sin2 = (1 - exp(-gamma D))/2 without cancellation.
-        """
+        """Apply E[phi phi] = exp(-gamma D), E[phi' phi'] = 2 gamma times it, D = E(u - v)^2."""
         state = state.angular()
         assert state.sin2 is not None
         p, q = state.x.norm, state.y.norm
