@@ -51,7 +51,7 @@ def means(scores: Scores, method: str) -> dict[str, float]:
 
 
 def against(scores: Scores, ours: str, peer: str) -> dict[str, Any]:
-    """Compare accuracies table by table: mean difference in points, wins, Wilcoxon's p."""
+    """Compare table by table: mean difference in points, wins, Wilcoxon's p, log losses."""
     if not scores:
         return {}
     a, b = column(scores, ours, "accuracy"), column(scores, peer, "accuracy")
@@ -65,7 +65,16 @@ def against(scores: Scores, ours: str, peer: str) -> dict[str, Any]:
         "losses": int((each < 0).sum()),
         # Two-sided; equal accuracies are left out (Wilcoxon 1945).
         "wilcoxon_p": rounded(float(wilcoxon(each).pvalue)) if each.any() else 1.0,
+        **more_loss(scores, ours, peer),
     }
+
+
+def more_loss(scores: Scores, ours: str, peer: str) -> dict[str, float]:
+    """Return how much larger the peer's mean log loss is, where both have probabilities; nats."""
+    if not all("log_loss" in found[method] for found in scores.values() for method in (ours, peer)):
+        return {}
+    each = column(scores, peer, "log_loss") - column(scores, ours, "log_loss")
+    return {"log_loss_difference": rounded(float(each.mean()))}
 
 
 def percent(share: float) -> float:
