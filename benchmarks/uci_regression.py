@@ -5,8 +5,10 @@ another table: three of ten folds, or all ten of tables up to 300 rows. At most 
 2000 test rows, the same for all. For everyone alike columns of categories become indicators,
 missing numbers the median, targets are standardized, all on the training rows. Ours has no
 arguments; peers choose their settings inside the training rows, see `_worker_tables.py` for two.
+``SKNK_REGRESSION_TABLES`` (names, comma-separated) restricts the run.
 """
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -85,7 +87,10 @@ Contestants = dict[str, tuple[dict[str, Any], Callable[[Rows], Result]]]
 def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
     """Score every table with everyone, peers first; judge all of them."""
     sizes = QUICK if quick else FULL
-    found, absent = stored(("yacht", "auto93", "challenger") if quick else UCI9 + MORE)
+    asked = os.environ.get("SKNK_REGRESSION_TABLES")
+    names = ("yacht", "auto93", "challenger") if quick else UCI9 + MORE
+    wanted = [name for name in names if not asked or name in asked.split(",")]
+    found, absent = stored(wanted)
     store = Store(folder, __file__)
     peer = Peer.open(VARIABLE, WORKER)
     fits = fit_all(found, contestants(sizes, peer), sizes, store)
@@ -106,6 +111,7 @@ def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
         "compared": compared,
         "intervals": covered,
         "absent_tables": absent,
+        "not_asked_for": sorted(set(names) - set(wanted)),
         "tables": tables,
     }
 
