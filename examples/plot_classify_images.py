@@ -150,9 +150,8 @@ left.set_xticks([], minor=True)
 left.legend()
 left.grid(alpha=0.3)
 
-sheet = np.vstack(
-    [np.hstack([X[pool[y[pool] == d][k]].reshape(8, 8) for k in range(6)]) for d in range(10)]
-)
+framed = np.pad(X[pool].reshape(-1, 8, 8), [(0, 0), (1, 1), (1, 1)])
+sheet = np.vstack([np.hstack(framed[y[pool] == digit][:5]) for digit in range(10)])
 right.imshow(sheet, cmap="gray_r", aspect="equal")
 right.set(xticks=[], yticks=[], title="Some of the images")
 

@@ -12,11 +12,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from sknk.kernels._activation import Activation
 from sknk.kernels._adjoint import reverse_mode
@@ -29,6 +31,8 @@ __all__ = ["ELU", "SELU"]
 _HALF = math.sqrt(math.pi / 2.0)  # M(0)
 # Up to here exp(x^2) erfc(x) is right to 1e-14, at a twentieth of the price of erfcx.
 _MODERATE = 8.0
+
+Fall = Callable[[Tensor], Tensor]
 
 
 class ExponentialLinear(Activation):
@@ -46,6 +50,8 @@ class ExponentialLinear(Activation):
     pair and layer. It hands on covariances, not angles: beyond the first layer rows closer than
     1e-8 coincide.
     """
+
+    compilable: ClassVar[bool] = False  # how many nodes depends on the data
 
     @property
     @abstractmethod
@@ -92,28 +98,50 @@ def _sectors(half: Tensor, s1: Tensor, s2: Tensor) -> tuple[Tensor, ...]:
     """Integrate over the two sectors of mixed signs, and over that of negative ones."""
     largest = _largest(s1, s2)
     fall = _moderate_fall if math.sqrt(2.0) * largest < _MODERATE else _fall
-    recorded = reverse_mode(half, s1, s2)
+    n_nodes = 13 + math.ceil(3.4 * min(largest, 20.0))
+    if reverse_mode(half, s1, s2):
+        return Integral.apply(half, s1, s2, n_nodes, fall)
+    return _integral(half, s1, s2, n_nodes, fall)
+
+
+def _integral(half: Tensor, s1: Tensor, s2: Tensor, n_nodes: int, fall: Fall) -> tuple[Tensor, ...]:
     total: tuple[Tensor, ...] = ()
-    for node, weight in zip(*_rule(min(13 + math.ceil(3.4 * largest), 80)), strict=True):
-        arguments = half, s1, s2, node, fall
-        if recorded:  # one node's temporaries at a time, not all of them
-            terms = checkpoint(_at_node, *arguments, use_reentrant=False, preserve_rng_state=False)
-        else:
-            terms = _at_node(*arguments)
-        terms = tuple(weight * term for term in terms)
+    for node, weight in zip(*_rule(n_nodes), strict=True):
+        terms = tuple(weight * term for term in _at_node(half, s1, s2, node, fall))
         total = tuple(map(torch.add, total, terms)) if total else terms
     return total
 
 
+class Integral(Function):
+    """Derivative of the sum over nodes, which keeps the temporaries of one node at a time."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, half: Tensor, s1: Tensor, s2: Tensor, n_nodes: int, fall: Fall
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(half, s1, s2)
+        ctx.options = n_nodes, fall
+        return _integral(half, s1, s2, n_nodes, fall)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *g: Tensor) -> tuple[Tensor | None, ...]:
+        n_nodes, fall = ctx.options
+        half, s1, s2 = inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors]
+        grads = [torch.zeros_like(x) for x in inputs]
+        for node, weight in zip(*_rule(n_nodes), strict=True):
+            with torch.enable_grad():
+                terms = _at_node(half, s1, s2, node, fall)
+            for total, part in zip(grads, torch.autograd.grad(terms, inputs, g), strict=True):
+                total.add_(part, alpha=weight)
+        return *grads, None, None
+
+
 def _largest(s1: Tensor, s2: Tensor) -> float:
-    if torch.compiler.is_compiling():  # the choice would be a branch
-        return math.inf
     return max((float(s.detach().max()) for s in (s1, s2) if s.numel()), default=0.0)
 
 
-def _at_node(
-    half: Tensor, s1: Tensor, s2: Tensor, node: float, fall: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, ...]:
+def _at_node(half: Tensor, s1: Tensor, s2: Tensor, node: float, fall: Fall) -> tuple[Tensor, ...]:
     """Return the integrands at one node in [-1, 1], times the half widths of their sectors."""
     a, b = ((1.0 - node) * half).sin(), ((1.0 + node) * half).sin()
     t1, t2 = s1 * b, s2 * b

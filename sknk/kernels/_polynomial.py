@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ class PolynomialActivation(SmoothActivation):
 
     (Han et al. 2022, section 3). Nothing is divided by norms: zero rows need no care.
     """
+
+    compilable: ClassVar[bool] = False  # NumPy makes the tables
 
     @cached_property
     def powers(self) -> tuple[float, ...]:

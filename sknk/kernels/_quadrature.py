@@ -4,6 +4,7 @@ import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ class Expanded(SmoothActivation):
     one multiply-add a term: O(n degree^2 + n^2 degree). Gram matrices are positive semidefinite at
     any degree.
     """
+
+    compilable: ClassVar[bool] = False  # which terms count depends on the data
 
     degree: int
 
@@ -86,8 +89,6 @@ def _coefficients(function: Elementwise, degree: int, var: Tensor) -> Tensor:
 
 def _significant(left: Tensor, right: Tensor) -> list[int]:
     """Return the terms that matter for some pair or its derivative."""
-    if torch.compiler.is_compiling():  # the choice would be a branch
-        return list(range(len(left)))
     sizes = [side.detach().abs().flatten(1).amax(1) for side in (left, right) if side.numel()]
     if len(sizes) < 2:
         return [0]

@@ -76,10 +76,10 @@ def test_copies_stay_copies_below_several_layers(activation):
 
 
 @pytest.mark.parametrize("activation", ["elu", "selu"])
-def test_gradients_equal_those_without_checkpoints(activation):
+def test_gradients_of_both_modes_agree(activation):
     X, W = degenerate_rows(), np.random.default_rng(0).standard_normal((12, 12))
     kernel = NTK(depth=2, activation=activation, bias_var=0.2, weight_var_bounds=(1e-3, 1e3))
-    forward = kernel(X, eval_gradient=True)[1]  # forward mode takes no checkpoints
+    forward = kernel(X, eval_gradient=True)[1]  # differentiates the sum itself
     theta = kernel.vjp(X, None, W).theta
     np.testing.assert_allclose(theta, np.einsum("ij,ijk->k", W, forward), rtol=1e-10)
 

@@ -29,8 +29,7 @@ class Spy:
 
 
 def blocks(x, size):
-    with _config.config_context(tile_size=size):
-        return _tiles.blocks_of(x, lambda part: part, torch.float64)
+    return _tiles.blocks_of(x, lambda part: part, size)
 
 
 @given(n=st.integers(0, 50), size=st.integers(1, 60))
@@ -102,8 +101,8 @@ def test_vjp_equals_autograd_of_the_whole_matrix(n, size, symmetric):
         return torch.exp(values["scale"] * a @ b.T / 3)
 
     wanted = torch.autograd.grad((W * tile(x, y, {"scale": scale})).sum(), [scale, x, y])
-    with _config.config_context(tile_size=size):
-        found = _tiles.vjp(as_they_are, tile, x, None if symmetric else y, W, {"scale": scale})
+    other, values = None if symmetric else y, {"scale": scale}
+    found = _tiles.vjp(as_they_are, tile, x, other, W, values, size)
     np.testing.assert_allclose(found.values["scale"], wanted[0], rtol=1e-11)
     np.testing.assert_allclose(found.X, wanted[1], rtol=1e-10, atol=1e-12)
     assert (found.Y is None) == symmetric
@@ -114,9 +113,10 @@ def test_vjp_equals_autograd_of_the_whole_matrix(n, size, symmetric):
 def test_vjp_is_zero_for_values_that_do_not_matter():
     x = torch.from_numpy(rows(3)).requires_grad_()
     unused, W = torch.ones(2, dtype=torch.float64, requires_grad=True), torch.ones(3, 3).double()
-    found = _tiles.vjp(as_they_are, lambda a, b, values: a @ b.T, x, None, W, {"unused": unused})
+    values = {"unused": unused}
+    found = _tiles.vjp(as_they_are, lambda a, b, values: a @ b.T, x, None, W, values, 2)
     assert found.values["unused"].tolist() == [0.0, 0.0]
-    constant = _tiles.vjp(as_they_are, lambda a, b, values: W, x, None, W, {})
+    constant = _tiles.vjp(as_they_are, lambda a, b, values: W, x, None, W, {}, 3)
     assert not constant.X.any()
 
 
@@ -126,6 +126,12 @@ def test_tiles_fit_the_cache_of_the_threads():
         assert size > 100
         assert size**2 * dtype.itemsize <= 9 * 2**16 * torch.get_num_threads()
     assert _tiles.tile_rows(torch.device("cuda"), torch.float64) >= 1024
+
+
+def test_tiles_of_images_hold_as_many_numbers_as_tiles_of_rows():
+    of_rows = _tiles.tile_rows(CPU, torch.float64)
+    assert of_rows / 64 - 1 < _tiles.tile_rows(CPU, torch.float64, entries=64**2) <= of_rows / 64
+    assert _tiles.tile_rows(CPU, torch.float64, entries=10**12) == 1
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
