@@ -6,7 +6,7 @@ E[phi(u) phi(v)] and E[phi'(u) phi'(v)] (Cho & Saul 2009; Jacot et al. 2018; Han
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,11 @@ _NAMED: dict[str, type["Activation"]] = {}
 class Activation(Layer):
     """An activation layer: ``nngp <- E[phi phi]``, ``ntk <- E[phi' phi'] ntk``.
 
-    ``class Softsign(Activation, name="softsign")`` makes it ``NTK(activation="softsign")``.
+    ``class Softsign(Activation, name="softsign")`` makes it ``NTK(activation="softsign")``. Set
+    ``compilable = False`` where torch.compile cannot help; such kernels run eagerly.
     """
+
+    compilable: ClassVar[bool] = True
 
     def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
         """Enter the class under the name that kernels know it by."""

@@ -35,8 +35,8 @@ class NTK(Flat):
     depth : int, default=3
         Hidden layers; 0 is the linear kernel.
     activation : str or Activation, default="relu"
-        "relu", "leaky_relu", "abrelu", "abs", "erf", "gelu", "sin", "rbf", or an instance such as
-        ``LeakyReLU(0.3)``.
+        Any activation: its class in small letters with underscores, such as "leaky_relu", or an
+        instance such as ``LeakyReLU(0.3)``.
     weight_var : float, default=2.0
         Weight variance (neural-tangents' ``W_std`` squared), dimensionless.
     bias_var : float, default=0.0

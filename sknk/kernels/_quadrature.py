@@ -34,10 +34,9 @@ class Expanded(SmoothActivation):
         E[\phi\phi] = \sum_j a_j(q_1)\,a_j(q_2)\,c^j, \qquad a_j(q) = E[\phi(\sqrt q z)\,h_j(z)]
 
     and the same for phi'. The coefficients are Gauss-Hermite sums with as many nodes as terms. At
-    c = 1 the series is then the quadrature of E[phi phi] itself, and elsewhere it equals the
-    quadrature over a grid of `degree` x `degree` nodes, to which it would converge, at the price of
-    one multiply-add a term: O(n degree^2 + n^2 degree). Gram matrices are positive semidefinite at
-    any degree.
+    c = 1 the series is then the quadrature of E[phi phi] itself. A grid of nodes would take
+    `degree`^2 values of phi for every pair; this takes one multiply-add for every term, in all
+    O(n degree^2 + n^2 degree). Gram matrices are positive semidefinite at any degree.
     """
 
     compilable: ClassVar[bool] = False  # which terms count depends on the data

@@ -195,6 +195,7 @@ def run(rx: Rows, ry: Rows, values: Values) -> list[Tensor]:
     scales = {name: values[name].to(dtype) for name in ("weight_var", "bias_var")}
     compiled = (
         _config.current().compile
+        and rx.recursion.activation.compilable
         and not torch.is_grad_enabled()
         and _can_compile(scales["weight_var"])
     )

@@ -7,7 +7,7 @@ import pytest
 
 from sknk import _config
 from sknk.exceptions import DeviceWarning
-from sknk.kernels import NTK
+from sknk.kernels import NTK, Polynomial
 from tests.cases import degenerate_rows, rows
 
 COMPILER = any(map(shutil.which, ("g++", "clang++", "c++")))
@@ -27,6 +27,14 @@ def test_compiled_gram_equals_eager_gram():
         assert a.dtype == np.float32
         np.testing.assert_allclose(a, b, rtol=1e-6)  # fused operations round in another order
     assert np.isfinite(vjp.X).all()
+
+
+@pytest.mark.parametrize("activation", ["tanh", "elu", Polynomial((0.3, 1.0, -0.5))], ids=repr)
+def test_activations_that_cannot_be_compiled_run_eagerly(activation):
+    X, kernel = rows(6), NTK(depth=1, activation=activation)
+    with _config.config_context(compile=True):
+        compiled = kernel(X)
+    np.testing.assert_array_equal(compiled, kernel(X))
 
 
 def test_missing_compiler_warns_and_runs_eagerly(monkeypatch):
