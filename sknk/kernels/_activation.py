@@ -71,6 +71,10 @@ class Activation(Layer):
             )
         return False
 
+    def fresh(self, before: bool) -> bool:
+        """Return False."""
+        return False
+
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the variance of every row after this layer."""
         return Features.of(self.second_moment(itself.x.var))

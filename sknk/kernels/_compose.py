@@ -87,6 +87,12 @@ class Serial(Layer):
             before = layer.gaussian(before)
         return before
 
+    def fresh(self, before: bool) -> bool:
+        """Return what the last layer says."""
+        for _, layer in self.layers:
+            before = layer.fresh(before)
+        return before
+
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the rows after the last layer, and after each as parts."""
         last, parts = _follow(self.layers, itself, values)
@@ -165,6 +171,10 @@ class Repeat(Layer):
     def gaussian(self, before: bool) -> bool:
         """Return what the last repetition says."""
         return self._chain.gaussian(before)
+
+    def fresh(self, before: bool) -> bool:
+        """Return what the last repetition says."""
+        return self._chain.fresh(before)
 
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the rows after the last repetition."""

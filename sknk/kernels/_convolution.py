@@ -100,6 +100,10 @@ class Conv2d(Layer):
         """Return True: sums of many independent terms."""
         return True
 
+    def fresh(self, before: bool) -> bool:
+        """Return True: weights of its own."""
+        return True
+
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the patches' mean variance, times w, plus b."""
         w, b = values["weight_var"], values["bias_var"]

@@ -75,6 +75,22 @@ class Layer(ABC):
         """
         return before
 
+    def fresh(self, before: bool) -> bool:
+        """Return whether features after the layer are centred and independent of all others.
+
+        Weights make them so; what is done to them feature by feature afterwards does not keep it.
+
+        Parameters
+        ----------
+        before : bool
+            Whether they are before it.
+
+        Returns
+        -------
+        bool
+        """
+        return before
+
     @abstractmethod
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return what pairs need to know of each row after this layer.

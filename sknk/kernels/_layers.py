@@ -74,6 +74,10 @@ class Dense(Layer):
         """Return True: sums of many independent terms."""
         return True
 
+    def fresh(self, before: bool) -> bool:
+        """Return True: weights of its own."""
+        return True
+
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return w var + b."""
         return self._affine.rows(itself.x, values)

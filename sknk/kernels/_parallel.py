@@ -59,6 +59,19 @@ class Parallel(Layer):
         found = [layer.gaussian(before) for _, layer in self.branches]  # each may refuse
         return all(found)
 
+    def _check_independent(self) -> None:
+        """Refuse branches whose features correlate: kernels would neither add nor multiply."""
+        shared = [name for name, layer in self.branches if not layer.fresh(False)]
+        if len(shared) > 1:
+            raise ValueError(
+                f"The branches {shared} of {type(self).__name__} end without weights of their own, "
+                "so their features correlate. End all but one of them with Dense() or Conv2d()."
+            )
+
+    def fresh(self, before: bool) -> bool:
+        """Return whether all branches are."""
+        return all(layer.fresh(before) for _, layer in self.branches)
+
     def rows(self, itself: KernelState, values: Values) -> Features:
         """Return the merged rows, and those of every branch as parts."""
         parts = tuple(layer.rows(itself, values_of(name, values)) for name, layer in self.branches)
@@ -92,7 +105,7 @@ class ParallelSum(Parallel):
     Parameters
     ----------
     branches : tuple of (name, Layer)
-        :class:`Identity` is the skip connection.
+        :class:`Identity` is the skip connection. All but one must end with weights of their own.
 
     Examples
     --------
@@ -101,6 +114,11 @@ class ParallelSum(Parallel):
     >>> NetworkKernel(Dense() >> block >> Dense(), normalize=False)([[1.0]])
     array([[20.]])
     """
+
+    def gaussian(self, before: bool) -> bool:
+        """Return whether all branches are; they must be independent."""
+        self._check_independent()
+        return super().gaussian(before)
 
     def _merged_var(self, variances: Sequence[Tensor]) -> Tensor:
         return reduce(add, variances)
@@ -196,6 +214,7 @@ class ParallelProduct(Parallel):
     def gaussian(self, before: bool) -> bool:
         """Return False: products of Gaussians are none."""
         super().gaussian(before)
+        self._check_independent()
         return False
 
     def _merged_var(self, variances: Sequence[Tensor]) -> Tensor:

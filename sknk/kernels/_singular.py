@@ -100,16 +100,16 @@ class OptimalDepthNTK(Kernel):
         c_{l+1} = \tau(c_l), \qquad \Theta_0 = c_0, \qquad
         \Theta_{l+1} = c_{l+1} + \tau'(c_l)\,\Theta_l, \qquad K = \Theta_L / (2^{L+1} - 1),
 
-    so that K(x, x) = 1. As L grows, sign(sum_i y_i K(x, x_i)) tends to a vote with weights
-    |x - x_i|^-d: the classifier that is consistent for every distribution on a d-dimensional
-    surface (Radhakrishnan et al. 2023, for rows in the positive orthant). An activation whose mean
-    is not zero (ReLU) would end in a majority vote, one with mean and mean slope zero in the
-    nearest neighbour.
+    so that K(x, x) = 1. As L grows, the sign of :math:`\sum_i y_i K(x, x_i)` tends to a vote with
+    weights :math:`\|x - x_i\|^{-d}`: the classifier that is consistent for every distribution on a
+    d-dimensional surface (Radhakrishnan et al. 2023, for rows in the positive orthant). An
+    activation whose mean is not zero (ReLU) would end in a majority vote, one with mean and mean
+    slope zero in the nearest neighbour.
 
-    At finite depth K behaves like |x - x_i|^-d (L + const |x - x_i|^-2): the limit takes over at
-    distances beyond L^(-1/2), and below them the nearest rows weigh more. Each layer divides by its
-    own diagonal, so nothing overflows, but K of different rows shrinks by a factor 2^(1 + d/2) a
-    layer: beyond 1000/(1 + d/2) layers it is zero.
+    At finite depth K behaves like :math:`\|x - x_i\|^{-d} (L + C \|x - x_i\|^{-2})`: the limit
+    takes over at distances beyond L^(-1/2), and below them the nearest rows weigh more. Each layer
+    divides by its own diagonal, so nothing overflows, but K of different rows shrinks by a factor
+    2^(1 + d/2) a layer: beyond 1000/(1 + d/2) layers it is zero.
 
     Parameters
     ----------

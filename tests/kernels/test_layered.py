@@ -553,10 +553,26 @@ def test_untrained_networks_have_no_tangent_kernel(network):
         Dense() >> Dropout(0.1) >> ReLU() >> Dense(),
         ParallelProduct((("a", Dense()), ("b", Dense()))) >> ReLU() >> Dense(),
         Repeat(Dense() >> ReLU() >> ReLU()),
-        Dense() >> ReLU() >> ParallelSum((("a", Identity()), ("b", ReLU()))) >> Dense(),
+        Dense() >> ReLU() >> ParallelSum((("a", Dense()), ("b", ReLU()))) >> Dense(),
     ],
     ids=repr,
 )
 def test_activations_refuse_features_that_are_not_gaussian(network):
     with pytest.raises(ValueError, match=r"follows features that are not Gaussian.*Put Dense"):
         NetworkKernel(network)(rows(3))
+
+
+@pytest.mark.parametrize(
+    "merger",
+    [
+        ParallelSum((("a", Identity()), ("b", Identity()))),
+        ParallelSum((("a", Identity()), ("b", ReLU()))),
+        ParallelSum((("a", Dense() >> ReLU()), ("b", Dense() >> ReLU()))),
+        ParallelProduct((("a", Identity()), ("b", ReLU()))),
+        ParallelProduct((("a", Dense()), ("b", ReLU()), ("c", Dense() >> ReLU()))),
+    ],
+    ids=repr,
+)
+def test_branches_that_correlate_are_refused(merger):
+    with pytest.raises(ValueError, match=r"end without weights of their own.*all but one"):
+        NetworkKernel(Dense() >> merger >> Dense())(rows(3))
