@@ -86,25 +86,27 @@ def fit_temperatures(
     ndarray of shape (A,)
         Positive.
     """
-    f = np.stack([-scores, scores], axis=-1) / 2.0 if scores.ndim == 2 else scores
-    f = np.maximum(f - f.max(axis=-1, keepdims=True), _LOWEST)  # (A, n, c)
-    w = np.ones(f.shape[1]) if weights is None else weights
-    total, n_classes = float(w.sum()), f.shape[-1]
+    f = np.stack([-scores, scores]) / 2.0 if scores.ndim == 2 else np.moveaxis(scores, 2, 0)
+    f = np.maximum(f - f.max(axis=0), _LOWEST)  # (c, A, n): sums over classes run over rows
+    w = np.ones(f.shape[2]) if weights is None else weights
+    total, n_classes = float(w.sum()), len(f)
     targets = (total * np.eye(n_classes)[labels] + 1.0 / n_classes) / (total + 1.0)  # (n, c)
-    aim = np.einsum("n,nc,anc->a", w, targets, f)
-    low = np.full(len(f), np.log(_FLATTEST))
-    high = np.full(len(f), np.log(_STEEPEST))
-    x = np.clip(-np.log(np.maximum(f.std(axis=(1, 2)), _FLATTEST)), low, high)
+    aim = np.einsum("n,nc,can->a", w, targets, f)
+    low, high = (np.full(f.shape[1], np.log(end)) for end in (_FLATTEST, _STEEPEST))
+    flat = _derivatives(f, w, aim, low)[0] >= 0.0
+    steep = _derivatives(f, w, aim, high)[0] <= 0.0
+    known = np.where(flat, low, high)
+    x = np.clip(-np.log(np.maximum(f.std(axis=(0, 2)), _FLATTEST)), low, high)
     for _ in range(100):
         gap, slope = _derivatives(f, w, aim, x)
         low, high = np.where(gap < 0, x, low), np.where(gap < 0, high, x)
         with np.errstate(over="ignore"):  # a step too far is no step
             step = x - gap / np.where(slope > 0, slope, 1.0)
-        inside = (step > low) & (step < high) & (slope > 0)
+        inside = (step >= low) & (step <= high) & (slope > 0)
         before, x = x, np.where(inside, step, (low + high) / 2.0)
-        if np.abs(x - before).max(initial=0.0) < 1e-13:
+        if np.abs(x - before).max(initial=0.0, where=~(flat | steep)) < 1e-13:
             break
-    return np.exp(x)
+    return np.exp(np.where(flat | steep, known, x))
 
 
 def _derivatives(
@@ -112,8 +114,9 @@ def _derivatives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the derivative of the loss in the slope e^x, and that of this in x, (A,) each."""
     s = np.exp(x)
-    p = np.exp(s[:, None, None] * f)
-    p /= p.sum(axis=-1, keepdims=True)
-    mean = (p * f).sum(axis=-1)  # (A, n)
-    variance = (p * f * f).sum(axis=-1) - mean * mean
+    p = np.exp(s[:, None] * f)
+    p /= p.sum(axis=0)
+    weighted = p * f
+    mean = weighted.sum(axis=0)  # (A, n)
+    variance = (weighted * f).sum(axis=0) - mean * mean
     return mean @ w - aim, s * (variance @ w)
