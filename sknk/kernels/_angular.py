@@ -33,10 +33,9 @@ def resolved_angles(state: KernelState) -> tuple[Tensor, Tensor | None]:
     sin2 : Tensor of shape (n, m)
     cos2 : Tensor of shape (n, m) or None
     """
-    eps = torch.finfo(state.x.var.dtype).eps
-    nothing = 8.0 * eps if state.sin2 is None else (4.0 * eps) ** 2
-    state = state.angular()
+    state = state.angular()  # what covariances do not resolve is zero already
     assert state.sin2 is not None
+    nothing = (4.0 * torch.finfo(state.sin2.dtype).eps) ** 2
     sin2, cos2 = state.sin2, state.cos2
     return torch.where(sin2 > nothing, sin2, 0.0), (
         None if cos2 is None else torch.where(cos2 > nothing, cos2, 0.0)

@@ -142,12 +142,13 @@ class Conv2d(Layer):
         if state.sin2 is None:
             after = replace(state, x=x, y=y, cov=self._patch_mean(state.nngp) * w + b)
         else:
-            gains = reciprocal(x.norm) * w, reciprocal(y.norm)
+            of_x, of_y = reciprocal(x.norm), reciprocal(y.norm)
+            gains = of_x * w, of_y
             norms = component_angles(x.patch, y.patch)
             sin2 = norms + self._weighted_mean(state, state.sin2, gains)
             cos2 = None
             if state.cos2 is not None:
-                shared = b * reciprocal(x.norm) * reciprocal(y.norm)  # the biases' coordinate
+                shared = b * of_x * of_y  # the biases' coordinate
                 cos2 = norms + shared + self._weighted_mean(state, state.cos2, gains)
             after = replace(state, x=x, y=y, sin2=sin2, cos2=cos2)
         own = None

@@ -54,12 +54,16 @@ def directions_of(x: Tensor) -> tuple[Directions, Features]:
     directions : Directions
     features : Features
     """
-    norm2 = (x * x).sum(1, keepdim=True)  # (n, 1)
+    unit, norm2 = _split(x, (x * x).sum(1, keepdim=True))
+    return Directions.of(unit), Features.of(norm2 / x.shape[1])
+
+
+def _split(x: Tensor, norm2: Tensor) -> tuple[Tensor, Tensor]:
+    """Return directions and squared norms."""
     if torch.is_grad_enabled():
         # A zero row as the limit of a short one: norm times direction keeps its derivative.
         norm2 = torch.where(norm2 > 0, norm2, _SHORT**2)
-    unit = x / torch.where(norm2 > 0, safe_sqrt(norm2), 1.0)
-    return Directions.of(unit), Features.of(norm2 / x.shape[1])
+    return x / torch.where(norm2 > 0, safe_sqrt(norm2), 1.0), norm2
 
 
 class Pixels(NamedTuple):
@@ -84,10 +88,7 @@ class Pixels(NamedTuple):
         images = x.reshape(len(x), c, h, w).permute(1, 2, 3, 0)[..., None]  # (c, h, w, n, 1)
         if all_pairs:
             images = images[:, :, :, None, None]
-        norm2 = images.square().sum(0)
-        if torch.is_grad_enabled():
-            norm2 = torch.where(norm2 > 0, norm2, _SHORT**2)  # as of rows
-        unit = images / torch.where(norm2 > 0, safe_sqrt(norm2), 1.0)
+        unit, norm2 = _split(images, images.square().sum(0))
         return cls(tuple(unit), Features.of(norm2 / c))
 
     def angles(
