@@ -13,6 +13,18 @@ from typing import Any
 import numpy as np
 from sklearn import datasets
 
+# The regression tables of the UCI repository that papers on Gaussian processes score.
+UCI9 = (
+    "boston",
+    "concrete",
+    "energy",
+    "kin8nm",
+    "naval",
+    "power",
+    "protein",
+    "wine_red",
+    "yacht",
+)
 BUNDLED: dict[str, Callable[..., Any]] = {
     "iris": datasets.load_iris,
     "wine": datasets.load_wine,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from _common import bar, installed, main, rounded, timed
 from _store import Store, package_sources
-from _tables import stored
+from _tables import UCI9, stored
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
@@ -25,17 +25,6 @@ from sklearn.preprocessing import StandardScaler
 from sknk import NTKGaussianProcessRegressor
 from sknk.kernels import NNGP, NTK
 
-TABLES = (
-    "boston",
-    "concrete",
-    "energy",
-    "kin8nm",
-    "naval",
-    "power",
-    "protein",
-    "wine_red",
-    "yacht",
-)
 SOURCES = package_sources()
 CANDIDATES = {
     "NTK": NTK(depth=1, bias_var=0.1),
@@ -59,7 +48,7 @@ Result = dict[str, Any]
 def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
     """Score every table, print a line for each; judge all of them."""
     sizes = QUICK if quick else FULL
-    found, absent = stored(TABLES[1::3] if quick else TABLES)
+    found, absent = stored(UCI9[1::3] if quick else UCI9)
     store = Store(folder, __file__)
     results = {}
     for name, table in found.items():

@@ -9,29 +9,18 @@ from typing import Any
 
 import numpy as np
 from _common import bar, main, rounded
-from _tables import stored
+from _tables import UCI9, stored
 from sklearn.preprocessing import StandardScaler
 
 from sknk import NTKRidgeCV
 
-TABLES = (
-    "boston",
-    "concrete",
-    "energy",
-    "kin8nm",
-    "naval",
-    "power",
-    "protein",
-    "wine_red",
-    "yacht",
-)
 ALPHA = 0.1
 MOST_TEST = 2000
 
 
 def measure(quick: bool) -> dict[str, Any]:
     """Average coverage and relative width over tables."""
-    found, absent = stored(TABLES[:3] if quick else TABLES)
+    found, absent = stored(UCI9[:3] if quick else UCI9)
     results = {
         name: one_table(table, 1 if quick else 3, 300 if quick else 1000)
         for name, table in found.items()

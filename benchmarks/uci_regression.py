@@ -20,7 +20,7 @@ import numpy as np
 from _common import bar, installed, main, rounded
 from _peers import Peer
 from _store import Store, package_sources
-from _tables import stored
+from _tables import UCI9, stored
 from scipy.stats import rankdata, wilcoxon
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
@@ -34,17 +34,6 @@ from sklearn.svm import SVR
 
 from sknk import NTKRidgeCV
 
-UCI9 = (
-    "boston",
-    "concrete",
-    "energy",
-    "kin8nm",
-    "naval",
-    "power",
-    "protein",
-    "wine_red",
-    "yacht",
-)
 MORE = (
     "airfoil",
     "auto93",
