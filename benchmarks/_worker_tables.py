@@ -11,10 +11,14 @@ after 50 without gain of the mean over folds, then columns and rows drawn at ran
 xRFM's first candidate has the package's defaults, the others are spread over the space its authors
 search: bandwidth, ridge, exponent, norm, full or diagonal matrix; at most 5 iterations.
 Columns are standardized but those of zeros and ones, targets too, as its README recommends.
+
+"lightgbm-default" and "xrfm-default" have their packages' settings only: 100 trees; the best of 5
+iterations on the inner validation rows. "lightgbm-random" chooses among 30 random settings.
 """
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -33,16 +37,14 @@ ROUNDS, PATIENCE = 1000, 50
 LEAVES = ParameterGrid(
     {"num_leaves": [4, 15, 31], "min_data_in_leaf": [3, 20], "learning_rate": [0.02, 0.1]}
 )
-SHARED = {
+QUIET = {"num_threads": 1, "deterministic": True, "seed": 0, "verbosity": -1}
+SHARED = QUIET | {
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "feature_fraction": 0.8,
     "feature_pre_filter": False,
-    "num_threads": 1,
-    "deterministic": True,
-    "seed": 0,
-    "verbosity": -1,
 }
+TRIALS, DEFAULT_TREES = 30, 100
 ITERATIONS = 5
 CANDIDATES = ((1000, 12), (2000, 8), (np.inf, 5))  # up to how many rows: how many
 BATCH_NUMBERS = 2**24  # of a batch of gradients of the kernels that need all differences at once
@@ -121,12 +123,16 @@ def inner_folds(y: np.ndarray, n_classes: int | None) -> Folds:
 
 
 def light_gbm(
-    X: np.ndarray, y: np.ndarray, X_test: np.ndarray, n_classes: int | None
+    X: np.ndarray,
+    y: np.ndarray,
+    X_test: np.ndarray,
+    n_classes: int | None,
+    candidates: Iterable[dict[str, Any]] = LEAVES,
 ) -> tuple[np.ndarray, Any]:
     """Choose and fit boosted trees; return targets (m,) or probabilities (m, n_classes)."""
     folds, goal = inner_folds(y, n_classes), objective(n_classes)
     best: tuple[float, Any, int] = (np.inf, None, 0)
-    for leaves in LEAVES:
+    for leaves in candidates:
         stop = lightgbm.early_stopping(PATIENCE, verbose=False)
         data = lightgbm.Dataset(X, y, params=SHARED, free_raw_data=False)
         settings = SHARED | goal | leaves
@@ -135,10 +141,39 @@ def light_gbm(
         best = min(best, (curve[-1], leaves, len(curve)), key=lambda found: found[0])
     _, leaves, rounds = best
     data = lightgbm.Dataset(X, y, params=SHARED)
-    found = lightgbm.train(SHARED | goal | leaves, data, rounds).predict(X_test)
-    if n_classes == 2:
-        found = np.column_stack([1.0 - found, found])
-    return found, leaves | {"rounds": rounds}
+    model = lightgbm.train(SHARED | goal | leaves, data, rounds)
+    return boosted(model, X_test, n_classes), leaves | {"rounds": rounds}
+
+
+def random_trials() -> list[dict[str, Any]]:
+    """Return settings drawn from the ranges that people search."""
+    draw = np.random.default_rng(0)
+    return [
+        {
+            "num_leaves": int(np.exp(draw.uniform(np.log(4), np.log(64)))),
+            "min_data_in_leaf": int(np.exp(draw.uniform(np.log(2), np.log(50)))),
+            "learning_rate": float(np.exp(draw.uniform(np.log(0.02), np.log(0.2)))),
+            "feature_fraction": float(draw.uniform(0.5, 1.0)),
+            "bagging_fraction": float(draw.uniform(0.5, 1.0)),
+            "lambda_l2": float(np.exp(draw.uniform(np.log(1e-6), np.log(10.0)))),
+        }
+        for _ in range(TRIALS)
+    ]
+
+
+def light_gbm_default(
+    X: np.ndarray, y: np.ndarray, X_test: np.ndarray, n_classes: int | None
+) -> tuple[np.ndarray, Any]:
+    """Fit boosted trees as they come."""
+    data = lightgbm.Dataset(X, y, params=QUIET)
+    model = lightgbm.train(QUIET | objective(n_classes), data, DEFAULT_TREES)
+    return boosted(model, X_test, n_classes), {"rounds": DEFAULT_TREES}
+
+
+def boosted(model: Any, X_test: np.ndarray, n_classes: int | None) -> np.ndarray:
+    """Return targets (m,), or probabilities with a column for each of two classes."""
+    found = model.predict(X_test)
+    return np.column_stack([1.0 - found, found]) if n_classes == 2 else found
 
 
 def objective(n_classes: int | None) -> dict[str, Any]:
@@ -154,12 +189,16 @@ def objective(n_classes: int | None) -> dict[str, Any]:
 
 
 def recursive_feature_machine(
-    X: np.ndarray, y: np.ndarray, X_test: np.ndarray, n_classes: int | None
+    X: np.ndarray,
+    y: np.ndarray,
+    X_test: np.ndarray,
+    n_classes: int | None,
+    count: int | None = None,
 ) -> tuple[np.ndarray, Any]:
-    """Choose and fit a feature machine; return targets (m,) or probabilities (m, n_classes)."""
+    """Choose among candidates and fit; return targets (m,) or probabilities (m, n_classes)."""
     Z, Z_test = scaled(X, X_test)
     target = torch.from_numpy(y.astype(np.float32 if n_classes is None else np.int64))
-    count = next(count for rows, count in CANDIDATES if len(y) <= rows)
+    count = count or next(count for rows, count in CANDIDATES if len(y) <= rows)
     folds = inner_folds(y, n_classes)
     scores = [validated(c, Z, target, folds, n_classes) for c in candidates(count)]
     score, iterations, candidate = min(scores, key=lambda found: found[0])
@@ -264,7 +303,13 @@ def outcome(model: Any, Z: torch.Tensor, n_classes: int | None) -> np.ndarray:
     return proba / proba.sum(axis=1, keepdims=True)
 
 
-MODELS = {"lightgbm": light_gbm, "xrfm": recursive_feature_machine}
+MODELS = {
+    "lightgbm": light_gbm,
+    "lightgbm-default": light_gbm_default,
+    "lightgbm-random": partial(light_gbm, candidates=random_trials()),
+    "xrfm": recursive_feature_machine,
+    "xrfm-default": partial(recursive_feature_machine, count=1),
+}
 
 if __name__ == "__main__":
     serve(answer)

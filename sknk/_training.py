@@ -100,6 +100,49 @@ class TrainingSet:
         assert kernel is not None
         return kernel(self.distinct)
 
+    def part(self, index: np.ndarray) -> "TrainingSet":
+        """Return some of the distinct rows as a table of their own."""
+        every = np.arange(len(index))
+        return TrainingSet(
+            every,
+            every,
+            None if self.weights is None else self.weights[index],
+            None if self.unit is None else self.unit[index],
+            np.ones(len(index)),
+            self.Y[index],
+            self.rows[self.first[index]],
+            self.precomputed,
+        )
+
+    def sample(self, most: int) -> np.ndarray:
+        """Return about `most` of the distinct rows, of the same spread of targets, or all."""
+        u = len(self.first)
+        return np.arange(u) if u <= most else np.flatnonzero(self.deal(-(-u // most)) == 0)
+
+    def deal(self, count: int) -> np.ndarray:
+        """Deal the distinct rows into parts of equal spread of targets; return their part, (u,).
+
+        Whatever the order of the rows: they are sorted by target, and every `count` in a row go to
+        different parts, drawn with a fixed seed.
+
+        Parameters
+        ----------
+        count : int
+            Parts.
+
+        Returns
+        -------
+        ndarray of shape (u,)
+        """
+        rows = self.rows[self.first]
+        order = np.lexsort([*rows.T[::-1], *self.Y.T[::-1]])
+        draw = np.random.default_rng(0)
+        hands = -(-len(order) // count)
+        parts = np.concatenate([draw.permutation(count) for _ in range(hands)])[: len(order)]
+        dealt = np.empty(len(order), dtype=int)
+        dealt[order] = parts
+        return dealt
+
     def followed_by(self, other: "TrainingSet") -> "TrainingSet":
         """Return both tables as one; rows of one are not merged with those of the other."""
         n, u = len(self.rows), len(self.first)

@@ -9,16 +9,19 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils import compute_sample_weight
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from sknk import _config
 from sknk.exceptions import MemoryBudgetError, NumericalWarning
 
 __all__ = [
+    "HasMethods",
     "Interval",
     "StrOptions",
     "check_class_weights",
+    "check_feature_names_in",
     "check_memory",
     "check_precomputed",
     "check_weights",

@@ -33,6 +33,7 @@ from sknk.kernels import (
     Identity,
     LayerNorm,
     LeakyReLU,
+    Mapped,
     Monomial,
     NetworkKernel,
     Normalized,
@@ -69,6 +70,7 @@ def degenerate_rows():
 # --- kernels -----------------------------------------------------------------------------------
 
 FREE = (1e-3, 1e3)  # bounds that make a hyperparameter free
+MAP = np.array([[1.0, 0.2, 0.0], [0.2, 0.5, -0.3], [0.0, -0.3, 1.5]])  # of the features
 
 KERNELS = {
     "ntk": NTK(),
@@ -149,6 +151,9 @@ KERNELS = {
     "nngp_selu": NNGP(depth=2, activation="selu", weight_var=1.0),
     "optimal_depth": OptimalDepthNTK(),
     "optimal_depth_smooth": OptimalDepthNTK(intrinsic_dim=5, depth=3),
+    "mapped_scales": Mapped(NTK(bias_var=0.2), [0.5, 1.0, 2.0]),
+    "mapped": 0.5 * Mapped(NTK(depth=1), MAP),
+    "mapped_down": Mapped(NNGP(depth=1, bias_var=0.1), MAP[:, :2]),
     "normalized": Normalized(NTK(bias_var=0.2)),
     "normalized_no_bias": Normalized(NTK(depth=2)),
     "sum": NTK(depth=1) + NNGP(depth=2, bias_var=0.1),
@@ -225,12 +230,16 @@ ESTIMATORS = [
     NTKRidgeCV(NNGP(), cv=3, **SEARCH),
     NTKRidgeCV(RBF(), param_grid={"length_scale": [0.5, 1.0]}, alphas=[0.1]),
     NTKRidgeCV("precomputed", alphas=[10.0, 100.0]),
+    NTKRidgeCV(feature_learning="auto", max_rounds=1, **SEARCH),
+    NTKRidgeCV(feature_learning="ard", search_rows=20, **SEARCH),
     NTKRidgeClassifierCV(**SEARCH),
     NTKRidgeClassifierCV(NTK(), scoring="roc_auc_ovr", **SEARCH),
     NTKRidgeClassifierCV(NTK(), cv=3, scoring="accuracy", class_weight="balanced", **SEARCH),
     NTKRidgeClassifierCV(NNGP(bias_var=0.1), fit_intercept=False, alphas=[0.1, 1.0]),
     NTKRidgeClassifierCV(RBF(), param_grid={"length_scale": [0.5, 1.0]}, alphas=[0.1]),
     NTKRidgeClassifierCV("precomputed", alphas=[10.0, 100.0]),
+    NTKRidgeClassifierCV(feature_learning="auto", max_rounds=1, **SEARCH),
+    NTKRidgeClassifierCV(feature_learning="agop", search_rows=20, **SEARCH),
     NTKGaussianProcessRegressor(**FEW),
     NTKGaussianProcessRegressor(NTK(depth=1, bias_var=0.1), posterior="nngp", **FEW),
     NTKGaussianProcessRegressor(NTK(depth=1), posterior="ensemble", **FEW),

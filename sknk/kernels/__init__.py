@@ -33,6 +33,7 @@ from sknk.kernels._elu import *
 from sknk.kernels._layer import Layer
 from sknk.kernels._layered import NetworkKernel
 from sknk.kernels._layers import *
+from sknk.kernels._mapped import Mapped
 from sknk.kernels._network import NNGP, NTK
 from sknk.kernels._parallel import *
 from sknk.kernels._polynomial import *
@@ -51,6 +52,7 @@ __all__ = [
     "Kernel",
     "KernelGradient",
     "Layer",
+    "Mapped",
     "NetworkKernel",
     "Normalized",
     "Product",

@@ -80,6 +80,16 @@ class Foreign(Kernel):
             f"{self.kernel} is a scikit-learn kernel without row gradients; use an sknk kernel."
         )
 
+    def row_gradients(self, X: Any, Y: Any, v: Any) -> Any:
+        """Refuse, as :meth:`vjp` does.
+
+        Parameters
+        ----------
+        X, Y, v : object
+            Ignored.
+        """
+        self.vjp(X, Y, v)
+
     def theta_vjp(self, X: Any, Y: Any, W: Any) -> np.ndarray:
         """Contract scikit-learn's gradient, one (n, n, n_theta) array; symmetric calls only.
 

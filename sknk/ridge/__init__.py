@@ -1,6 +1,7 @@
 """Kernel ridge regression and classification."""
 
 from sknk.ridge._cv import NTKRidgeClassifierCV, NTKRidgeCV
+from sknk.ridge._learner import FeatureLearner
 from sknk.ridge._ridge import NTKRidge, NTKRidgeClassifier
 
-__all__ = ["NTKRidge", "NTKRidgeCV", "NTKRidgeClassifier", "NTKRidgeClassifierCV"]
+__all__ = ["FeatureLearner", "NTKRidge", "NTKRidgeCV", "NTKRidgeClassifier", "NTKRidgeClassifierCV"]

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit, log_softmax, softmax
 
-__all__ = ["Calibration", "fit_temperatures", "log_loss", "probabilities"]
+__all__ = ["Calibration", "fit_temperatures", "log_losses", "probabilities", "tempered_loss"]
 
 # A slope of zero would make classes tie; scores of no use get this nearly flat one.
 _FLATTEST, _STEEPEST = 1e-6, 1e6
@@ -55,9 +55,46 @@ def probabilities(scores: np.ndarray, slope: float, rows: float) -> np.ndarray:
     return (rows * sharp + 1.0 / sharp.shape[1]) / (rows + 1.0)
 
 
-def log_loss(proba: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> float:
-    """Return the weighted mean of -log p of the own class; nats."""
-    return -float(np.average(np.log(proba[np.arange(len(labels)), labels]), weights=weights))
+def log_losses(proba: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return -log p of the own class of every row, (n,); nats."""
+    return -np.log(proba[np.arange(len(labels)), labels])
+
+
+def tempered_loss(
+    scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
+) -> tuple[float, np.ndarray]:
+    r"""Return the log loss at the temperature that minimises it, and its gradient by the scores.
+
+    .. math:: L = -\frac1N \sum_i w_i \sum_c t_{ic} \log \operatorname{softmax}(s f_i)_c, \qquad
+        \frac{\partial L}{\partial f_{ic}} = \frac{w_i s}{N} (p_{ic} - t_{ic})
+
+    with the targets t of :func:`fit_temperatures`; at its minimum L does not depend on s.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n, c), or (n,) for two classes
+        Decision values of rows that their model has not seen.
+    labels : ndarray of shape (n,)
+        Class numbers.
+    weights : ndarray of shape (n,) or None
+        Sample weights.
+
+    Returns
+    -------
+    loss : float
+        Nats.
+    gradient : ndarray
+        Shaped like `scores`.
+    """
+    slope = fit_temperatures(scores[None], labels, weights)[0]
+    f = scores if scores.ndim == 2 else np.column_stack([-scores, scores]) / 2.0
+    w = np.ones(len(f)) if weights is None else weights
+    total = w.sum()
+    targets = (total * np.eye(f.shape[1])[labels] + 1.0 / f.shape[1]) / (total + 1.0)
+    logs = log_softmax(slope * f, axis=1)
+    gradient = (slope * w / total)[:, None] * (np.exp(logs) - targets)
+    loss = -float(w @ (targets * logs).sum(axis=1)) / total
+    return loss, gradient if scores.ndim == 2 else gradient[:, 1]
 
 
 def fit_temperatures(

@@ -10,7 +10,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from sknk._training import TrainingSet
-from sknk.ridge._calibration import Calibration, fit_temperatures, log_loss, probabilities
+from sknk.ridge._calibration import (
+    Calibration,
+    fit_temperatures,
+    log_losses,
+    probabilities,
+    tempered_loss,
+)
 
 __all__ = ["LabelCoder", "RidgeClassifierMixin"]
 
@@ -65,27 +71,30 @@ class LabelCoder:
             each = [fit_temperatures(f, (t > 0).astype(int), weights) for f, t in columns]
             slopes = np.stack(each, axis=1)  # (A, l)
         else:
-            flat = scores[..., 0] if scores.shape[2] == 1 else scores
-            slopes = fit_temperatures(flat, self.numbers(Y), weights)[:, None]
+            slopes = fit_temperatures(_flat(scores), self.numbers(Y), weights)[:, None]
         return [Calibration(slope, rows) for slope in slopes]
 
-    def log_loss(
-        self,
-        scores: np.ndarray,
-        calibration: Calibration,
-        Y: np.ndarray,
-        weights: np.ndarray | None,
-    ) -> float:
-        """Return the log loss of calibrated decision values (n, t); over labels their mean."""
+    def log_losses(self, scores: np.ndarray, calibration: Calibration, Y: np.ndarray) -> np.ndarray:
+        """Return the log loss of every calibrated row (n, t); over labels their mean; (n,)."""
         if self.multilabel:
             present = self.proba(scores, calibration)  # (n, l)
             pairs = [np.column_stack([1.0 - p, p]) for p in present.T]
             truths = (Y.T > 0).astype(int)
-            return float(
-                np.mean([log_loss(p, t, weights) for p, t in zip(pairs, truths, strict=True)])
-            )
-        flat = scores[:, 0] if scores.shape[1] == 1 else scores
-        return log_loss(self.proba(flat, calibration), self.numbers(Y), weights)
+            each = [log_losses(p, t) for p, t in zip(pairs, truths, strict=True)]
+            return np.mean(each, axis=0)
+        return log_losses(self.proba(_flat(scores), calibration), self.numbers(Y))
+
+    def tempered_loss(
+        self, scores: np.ndarray, Y: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        """Return the log loss of decision values (n, t) at its best temperature, its gradient."""
+        if self.multilabel:
+            pairs = zip(scores.T, (Y.T > 0).astype(int), strict=True)
+            found = [tempered_loss(f, t, weights) for f, t in pairs]
+            gradient = np.column_stack([g for _, g in found])
+            return float(np.mean([loss for loss, _ in found])), gradient / len(found)
+        loss, gradient = tempered_loss(_flat(scores), self.numbers(Y), weights)
+        return loss, gradient.reshape(scores.shape)
 
     def proba(self, scores: np.ndarray, calibration: Calibration) -> np.ndarray:
         """Return probabilities (n, c), or of each label being present (n, l)."""
@@ -94,6 +103,11 @@ class LabelCoder:
             pairs = zip(scores.reshape(len(scores), -1).T, slopes, strict=True)
             return np.column_stack([probabilities(f, slope, rows)[:, 1] for f, slope in pairs])
         return probabilities(scores, slopes[0], rows)
+
+
+def _flat(scores: np.ndarray) -> np.ndarray:
+    """Drop the last axis where two classes share a column."""
+    return scores[..., 0] if scores.shape[-1] == 1 else scores
 
 
 class RidgeClassifierMixin(ClassifierMixin):

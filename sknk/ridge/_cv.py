@@ -53,6 +53,17 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
         "auto", a torch device, or None for what is configured (the CPU).
     dtype : {"float32", "float64"} or None, default=None
         None computes in float64 whatever the input.
+    feature_learning : None, "auto", "agop", "agop_diag" or "ard", default=None
+        Learn a linear map of the columns from the fitted function, refit on mapped rows: by its
+        average gradient outer product (whole or diagonal), or by scales that minimise the
+        leave-one-out loss. "auto" tries all three. A map is kept only where it is better by a
+        standard error on rows that it has not seen; about four times the time.
+    max_rounds : int, default=2
+        Most rounds of gradient outer products.
+    search_rows : int or None, default=2000
+        Rows of the search: above it kernels and maps are chosen on a part of that size, of the same
+        spread of targets, and the choice is fitted to all rows, with the best of three neighbouring
+        ridges. None, or `cv`, searches with all.
     verbose : int, default=0
         1 shows progress on stderr.
 
@@ -69,7 +80,19 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
     cv_results_ : dict
         One line for every kernel and ridge, as of ``GridSearchCV``.
     loo_predictions_ : ndarray of shape (n,) or (n, t)
-        Leave-one-out predictions of the chosen model, units of y.
+        Leave-one-out predictions of the chosen model, units of y; a learned map has seen all rows.
+    feature_map_ : ndarray of shape (d, d) or (d,)
+        Learned map or scales, ones where none was better; part of `kernel_`.
+    feature_importances_ : ndarray of shape (d,)
+        Mean squared derivative of f by each column, as parts of their sum; for columns of one
+        scale.
+    feature_matrix_ : ndarray of shape (d, d)
+        Average gradient outer product of the fitted function.
+    feature_learning_, rounds_ : str, int
+        What was chosen, or "none", and its rounds.
+    feature_path_ : dict of str to ndarray
+        One line for every map that was compared: loss on rows not seen, gain over no map and its
+        standard error, and the leave-one-out score of those fitted to all rows.
     dual_coef_, intercept_, X_fit_, n_features_in_, feature_names_in_ : object
         As in :class:`NTKRidge`.
 
@@ -93,6 +116,9 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
         cv: Any = None,
         scoring: Any = None,
         fit_intercept: bool = True,
+        feature_learning: str | None = None,
+        max_rounds: int = 2,
+        search_rows: int | None = 2000,
         device: str | None = None,
         dtype: str | None = None,
         verbose: int = 0,
@@ -103,6 +129,9 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
         self.cv = cv
         self.scoring = scoring
         self.fit_intercept = fit_intercept
+        self.feature_learning = feature_learning
+        self.max_rounds = max_rounds
+        self.search_rows = search_rows
         self.device = device
         self.dtype = dtype
         self.verbose = verbose
@@ -179,6 +208,8 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
         Centre the coded classes at their weighted mean.
     device : str or None, default=None
         "auto", a torch device, or None for what is configured (the CPU).
+    feature_learning, max_rounds, search_rows : object
+        As in :class:`NTKRidgeCV`; maps are judged by log loss.
     dtype : {"float32", "float64"} or None, default=None
         None computes in float64 whatever the input.
     verbose : int, default=0
@@ -191,6 +222,10 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
     loo_predictions_ : ndarray of shape (n,) or (n, c)
         Leave-one-out decision values of the chosen model.
     best_params_, alpha_, kernel_, best_score_, best_index_, cv_results_ : object
+        As in :class:`NTKRidgeCV`.
+    feature_map_, feature_importances_, feature_matrix_ : ndarray
+        As in :class:`NTKRidgeCV`, summed over classes.
+    feature_learning_, rounds_, feature_path_ : object
         As in :class:`NTKRidgeCV`.
     dual_coef_, intercept_, X_fit_, n_features_in_, feature_names_in_ : object
         As in :class:`NTKRidge`.
@@ -222,6 +257,9 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
         scoring: Any = None,
         class_weight: Any = None,
         fit_intercept: bool = True,
+        feature_learning: str | None = None,
+        max_rounds: int = 2,
+        search_rows: int | None = 2000,
         device: str | None = None,
         dtype: str | None = None,
         verbose: int = 0,
@@ -233,6 +271,9 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
         self.scoring = scoring
         self.class_weight = class_weight
         self.fit_intercept = fit_intercept
+        self.feature_learning = feature_learning
+        self.max_rounds = max_rounds
+        self.search_rows = search_rows
         self.device = device
         self.dtype = dtype
         self.verbose = verbose

@@ -9,7 +9,6 @@ from sklearn.base import RegressorMixin
 from sklearn.gaussian_process.kernels import Kernel as SklearnKernel
 from torch import Tensor
 
-from sknk._array import as_tensor, to_numpy
 from sknk._estimator import unchanged_on_error
 from sknk._training import TrainingSet
 from sknk._validation import (
@@ -21,7 +20,8 @@ from sknk._validation import (
 )
 from sknk.ridge._base import COMMON_CONSTRAINTS, BaseRidge, IntervalMixin
 from sknk.ridge._classes import LabelCoder, RidgeClassifierMixin
-from sknk.solvers import Factorization, Solver, leave_one_out, resolve_solver
+from sknk.ridge._solved import Solved, solve_ridge
+from sknk.solvers import Solver, resolve_solver
 
 __all__ = ["NTKRidge", "NTKRidgeClassifier"]
 
@@ -42,18 +42,13 @@ class _SingleRidge(BaseRidge):
     def _ridge(self) -> float:
         return self.alpha
 
-    def _solve(self, training: TrainingSet, K: Tensor) -> tuple[Factorization, Tensor, Tensor]:
-        """Return the factor, its solution of [Y - b, 1] and the intercept b."""
-        Y = as_tensor(training.Y, K.device, K.dtype)
-        intercept = as_tensor(training.mean(self.fit_intercept), K.device, K.dtype)
-        solver = resolve_solver(self.solver, len(K), Y.shape[1], K.dtype)
-        weights = training.weights
-        shift = (
-            self.alpha if weights is None else as_tensor(self.alpha / weights, K.device, K.dtype)
+    def _solve(self, training: TrainingSet, K: Tensor) -> Solved:
+        """Solve the problem, keep which solver did it."""
+        n_targets, dtype = training.Y.shape[1], K.dtype
+        self.solver_ = resolve_solver(self.solver, len(K), n_targets, dtype)
+        return solve_ridge(
+            K, training, self.alpha, fit_intercept=self.fit_intercept, solver=self.solver_
         )
-        factor = solver.factorize(K, shift, overwrite=True)
-        B = torch.cat([Y - intercept, torch.ones_like(Y[:, :1])], dim=1)
-        return factor, factor.solve(B), intercept
 
 
 class NTKRidge(IntervalMixin, RegressorMixin, _SingleRidge):
@@ -162,10 +157,8 @@ class NTKRidge(IntervalMixin, RegressorMixin, _SingleRidge):
             kernel = self._checked_kernel()
             Y = y[:, None] if y.ndim == 1 else y
             training = self._training_set(X, Y.astype(np.float64), sample_weight)
-            K = training.gram(kernel)
-            _, solved, intercept = self._solve(training, K)
-            self.solver_ = resolve_solver(self.solver, len(X), Y.shape[1], K.dtype)
-            self._store(training, kernel, solved[:, :-1], intercept, squeeze=y.ndim == 1)
+            solved = self._solve(training, training.gram(kernel))
+            self._store(training, kernel, solved.coef, solved.intercept, squeeze=y.ndim == 1)
         return self
 
 
@@ -274,30 +267,8 @@ class NTKRidgeClassifier(RidgeClassifierMixin, _SingleRidge):
             training = self._training_set(
                 X, coder.Y, weights, repetition_weights(weights, sample_weight, X)
             )
-            K = training.gram(kernel)
-            factor, solved, intercept = self._solve(training, K)
-            loo = self._leave_one_out(training, factor, solved, intercept)
-            self.solver_ = resolve_solver(self.solver, len(X), coder.Y.shape[1], K.dtype)
+            solved = self._solve(training, training.gram(kernel))
             squeeze = coder.Y.shape[1] == 1
-            self._store(training, kernel, solved[:, :-1], intercept, squeeze=squeeze)
-            self._calibrate(coder, training, loo, X)
+            self._store(training, kernel, solved.coef, solved.intercept, squeeze=squeeze)
+            self._calibrate(coder, training, solved.leave_one_out(training.left_out()), X)
         return self
-
-    def _leave_one_out(
-        self, training: TrainingSet, factor: Factorization, solved: Tensor, intercept: Tensor
-    ) -> np.ndarray:
-        Y = as_tensor(training.Y, solved.device, solved.dtype) - intercept
-        w = training.weights
-        weights = None if w is None else as_tensor(w, solved.device, solved.dtype)
-        left = training.left_out()
-        found = leave_one_out(
-            solved[:, :-1],
-            solved[:, -1],
-            factor.inv_diag(),
-            Y,
-            weights,
-            self.fit_intercept,
-            alpha=self.alpha,
-            left_out=None if left is None else as_tensor(left, solved.device, solved.dtype),
-        )
-        return to_numpy(found + intercept).astype(np.float64)

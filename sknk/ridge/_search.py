@@ -1,52 +1,48 @@
-"""The search over kernels and ridges: one Gram recursion for depths, one spectrum for ridges."""
+"""What the two searching estimators share: parameters, the search, learned features."""
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
+from dataclasses import replace
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.gaussian_process.kernels import Kernel as SklearnKernel
-from sklearn.model_selection import ParameterGrid, check_cv
-from torch import Tensor
+from sklearn.model_selection import check_cv
 
-from sknk._array import to_numpy
-from sknk._progress import progress
 from sknk._training import TrainingSet
-from sknk._validation import StrOptions
+from sknk._validation import Interval, StrOptions
+from sknk.exceptions import NumericalWarning
 from sknk.kernels import NTK
+from sknk.kernels._adapt import Foreign
 from sknk.kernels._base import Kernel
 from sknk.ridge._base import COMMON_CONSTRAINTS, BaseRidge
-from sknk.ridge._selection import Criterion, cv_results, fold_scores, loo_scores
-from sknk.solvers import RidgePath
+from sknk.ridge._feature_maps import gradient_outer_product
+from sknk.ridge._feature_search import LEARNERS, FeatureSearch, Learned
+from sknk.ridge._grid import (
+    Fit,
+    GridSearch,
+    candidates_of,
+    classification_grid,
+    default_alphas,
+    regression_grid,
+)
+from sknk.ridge._selection import Criterion, loo_scores
+from sknk.ridge._solved import solve_ridge
 
-__all__ = ["RidgeSearch", "classification_grid", "default_alphas", "regression_grid"]
-
-
-def classification_grid() -> list[dict[str, list[Any]]]:
-    """Return three depths times three bias variances: seventy kernels were no better."""
-    return [{"depth": [1, 3, 8], "bias_var": [0.1, 1.0, 10.0]}]
-
-
-def regression_grid() -> list[dict[str, list[Any]]]:
-    """Return two depths times three bias variances, all layers trained or the last one only."""
-    return [
-        {"depth": [depth], "bias_var": [0.0, 1.0, 10.0], "fixed_depth": [0, depth]}
-        for depth in (1, 2)
-    ]
-
-
-def default_alphas() -> np.ndarray:
-    """Thirteen ridges, half a decade apart, around a mean diagonal of one."""
-    return np.logspace(-4, 2, 13)
+__all__ = ["RidgeSearch"]
 
 
 class RidgeSearch(BaseRidge):
-    """Every kernel of a grid, every ridge on one eigendecomposition each."""
+    """Kernel and ridge by leave-one-out or folds; features where a map is better than none."""
 
     param_grid: Any
     alphas: Any
     cv: Any
     scoring: Any
+    feature_learning: str | None
+    max_rounds: int
+    search_rows: int | None
     verbose: int
 
     alpha_: float
@@ -57,6 +53,9 @@ class RidgeSearch(BaseRidge):
         "alphas": [None, "array-like"],
         "cv": ["cv_object"],
         "scoring": [None, str, callable],
+        "feature_learning": [None, StrOptions({"auto", *LEARNERS})],
+        "max_rounds": [Interval(Integral, 1, None, closed="left")],
+        "search_rows": [None, Interval(Integral, 10, None, closed="left")],
         "verbose": ["verbose"],
         **COMMON_CONSTRAINTS,
     }
@@ -73,15 +72,7 @@ class RidgeSearch(BaseRidge):
         if grid is None:
             own = classification_grid() if self._is_classifier() else regression_grid()
             grid = own if isinstance(kernel, NTK) else {}
-        if kernel is None and grid:
-            raise ValueError(
-                f"`param_grid` is {grid!r} but a precomputed kernel has no parameters; leave it "
-                "None."
-            )
-        candidates = list(ParameterGrid(grid))
-        if not candidates:
-            raise ValueError(f"`param_grid` is {grid!r}; expected at least one candidate.")
-        return candidates
+        return candidates_of(grid, kernel)
 
     def _checked_alphas(self) -> np.ndarray:
         if self.alphas is None:
@@ -91,20 +82,8 @@ class RidgeSearch(BaseRidge):
             raise ValueError(f"`alphas` is {self.alphas!r}; expected positive, finite ridges.")
         return alphas
 
-    def _grams(
-        self, kernel: Kernel | None, training: TrainingSet, candidates: list[dict[str, Any]]
-    ) -> Iterator[tuple[int, Tensor]]:
-        if kernel is None:
-            yield 0, training.gram(None)
-        else:
-            yield from kernel._gram_path(training.distinct, None, candidates)
-
     def _search(
-        self,
-        X: np.ndarray,
-        kernel: Kernel | None,
-        training: TrainingSet,
-        criterion: Criterion,
+        self, X: np.ndarray, kernel: Kernel | None, training: TrainingSet, criterion: Criterion
     ) -> np.ndarray:
         """Score the grid, set the fitted attributes, return leave-one-out of distinct rows."""
         if len(training.first) < 2:
@@ -112,48 +91,95 @@ class RidgeSearch(BaseRidge):
                 f"n_samples={len(training.first)} distinct row of positive weight; leave-one-out "
                 "needs at least 2. Use NTKRidge for a single one."
             )
-        candidates, alphas = self._candidates(kernel), self._checked_alphas()
         folds = self._folds(X, criterion.y)
-        scores = np.empty((len(candidates), 1 if folds is None else len(folds), len(alphas)))
-        best: tuple[float, int, RidgePath] | None = None
-        grams = self._grams(kernel, training, candidates)
-        for index, K in progress(grams, verbose=self.verbose, total=len(candidates), unit="kernel"):
-            if folds is not None:
-                scores[index] = fold_scores(
-                    K, training, criterion, folds, alphas, self.fit_intercept
-                )
-                continue
-            path = self._path(K, training, alphas)
-            scores[index] = loo_scores(path, training, criterion)
-            top = np.max(scores[index], where=~np.isnan(scores[index]), initial=-np.inf)
-            if best is None or top > best[0] or (top == best[0] and index < best[1]):
-                best = (top, index, path)
-        results = cv_results(candidates, alphas, scores, by_fold=folds is not None)
-        winner = int(np.argmin(results["rank_test_score"]))
-        chosen, ridge = divmod(winner, len(alphas))
-        final = None if kernel is None else kernel.clone_with_params(candidates[chosen])
-        if best is None or best[1] != chosen:
-            path = self._path(training.gram(final), training, alphas)
-        else:
-            path = best[2]
-        self.cv_results_, self.best_index_ = results, winner
-        self.best_params_ = results["params"][winner]
-        self.best_score_ = float(results["mean_test_score"][winner])
-        self.alpha_ = float(alphas[ridge])
-        squeeze = training.Y.shape[1] == 1 and (self._is_classifier() or criterion.y.ndim == 1)
-        self._store(training, final, path.dual_coef[ridge], path.intercept, squeeze=squeeze)
-        return to_numpy(path.loo_predictions[ridge]).astype(np.float64)
-
-    def _path(self, K: Tensor, training: TrainingSet, alphas: np.ndarray) -> RidgePath:
-        return RidgePath(
-            K,
-            training.Y,
-            training.weights,
-            alphas=alphas,
-            fit_intercept=self.fit_intercept,
-            left_out=training.left_out(),
-            overwrite=True,
+        grid = GridSearch(
+            kernel,
+            self._candidates(kernel),
+            self._checked_alphas(),
+            self.fit_intercept,
+            folds,
+            self.verbose,
         )
+        some, own = training, criterion
+        if folds is None and self.search_rows is not None and kernel is not None:
+            index = training.sample(self.search_rows)
+            if len(index) < len(training.first):
+                some, own = training.part(index), criterion.on(training, index)
+        if self.feature_learning is None:
+            fit = grid.run(some, own)
+        else:
+            fit = self._learn(grid, some, own)
+        if some is not training:
+            fit = self._fitted_to_all(fit, grid.alphas, training, criterion)
+        self._keep(fit, training, criterion)
+        return fit.loo
+
+    def _learn(self, grid: GridSearch, training: TrainingSet, criterion: Criterion) -> Fit:
+        """Search for features, set what is known of them."""
+        if grid.kernel is None or isinstance(grid.kernel, Foreign):
+            raise ValueError(
+                f"`feature_learning` is {self.feature_learning!r} and `kernel` {self.kernel!r}, "
+                "which has no gradients with respect to rows; expected an sknk kernel. Pass one, "
+                "such as NTK(), or `feature_learning=None`."
+            )
+        wanted = self.feature_learning
+        learners = {k: v for k, v in LEARNERS.items() if wanted in ("auto", k)}
+        by_loo = replace(grid, folds=None)
+        found = FeatureSearch(by_loo, learners, self.max_rounds, self.verbose).run(
+            training, criterion
+        )
+        if found.trouble.keys() == learners.keys():
+            warnings.warn(
+                f"`feature_learning={self.feature_learning!r}` found no map: "
+                f"{'; '.join(dict.fromkeys(found.trouble.values()))}. The features stay as they "
+                "are; look at the targets and at the scales of the columns.",
+                NumericalWarning,
+                stacklevel=2,
+            )
+        fit = found.fit
+        if grid.folds is not None:
+            fit = grid.run(training, criterion, fit.feature_map)
+        self._describe(found, fit, training)
+        return fit
+
+    def _describe(self, found: Learned, fit: Fit, training: TrainingSet) -> None:
+        d = training.rows.shape[1]
+        self.feature_map_ = np.ones(d) if fit.feature_map is None else fit.feature_map
+        self.feature_matrix_ = gradient_outer_product(fit, training)
+        squares = np.diag(self.feature_matrix_)
+        total = squares.sum()
+        self.feature_importances_ = squares / total if total > 0 else np.zeros(d)
+        self.feature_learning_, self.rounds_ = found.chosen, found.rounds
+        self.feature_path_ = {name: np.array(column) for name, column in found.path.items()}
+
+    def _fitted_to_all(
+        self, fit: Fit, alphas: np.ndarray, training: TrainingSet, criterion: Criterion
+    ) -> Fit:
+        """Fit the kernel chosen on some rows to all, with the best of three neighbouring ridges."""
+        at = int(np.argmin(np.abs(alphas - fit.alpha)))
+        near = alphas[max(at - 1, 0) : at + 2]
+        best: tuple[float, Fit] | None = None
+        for alpha in near:
+            solved = solve_ridge(
+                training.gram(fit.kernel), training, alpha, fit_intercept=self.fit_intercept
+            )
+            loo = solved.leave_one_out(training.left_out())
+            score = loo_scores(loo[None], training, criterion)[0, 0]
+            if best is None or score > best[0]:
+                params = {**fit.params, "alpha": float(alpha)}
+                all_rows = replace(
+                    fit, params=params, coef=solved.coef, intercept=solved.intercept, loo=loo
+                )
+                best = (score, all_rows)
+        assert best is not None
+        return best[1]
+
+    def _keep(self, fit: Fit, training: TrainingSet, criterion: Criterion) -> None:
+        self.cv_results_, self.best_index_ = fit.results, fit.index
+        self.best_params_, self.best_score_ = fit.params, fit.score
+        self.alpha_ = fit.alpha
+        squeeze = training.Y.shape[1] == 1 and (self._is_classifier() or criterion.y.ndim == 1)
+        self._store(training, fit.kernel, fit.coef, fit.intercept, squeeze=squeeze)
 
     def _folds(self, X: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]] | None:
         if self.cv is None:

@@ -1,7 +1,7 @@
 """Scores of every kernel and ridge: leave-one-out from one eigendecomposition, or folds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from inspect import signature
 from typing import Any
@@ -111,6 +111,32 @@ class Criterion:
             return negative_squared_error(predictions, Y, w)
         return negative_log_loss(self.coder, predictions, calibration(), Y, w)
 
+    def on(self, training: TrainingSet, index: np.ndarray) -> "Criterion":
+        """Return the same criterion for some of the distinct rows, as a table of their own."""
+        weights = None if training.weights is None else training.weights[index]
+        first = training.first[index]
+        return replace(self, y=self.y[first], Y=training.Y[index], weights=weights)
+
+    def row_losses(
+        self, predictions: np.ndarray, calibration: Calibration | None, Y: np.ndarray
+    ) -> np.ndarray:
+        """Return the loss of every row of predictions (n, t): squared error, or log loss."""
+        if self.coder is None:
+            return np.square(predictions - Y).mean(axis=1)
+        assert calibration is not None
+        return self.coder.log_losses(predictions, calibration, Y)
+
+    def smooth_loss(
+        self, predictions: np.ndarray, Y: np.ndarray, weights: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        """Return a negative log-likelihood per row of predictions (n, t), and its gradient."""
+        if self.coder is not None:
+            return self.coder.tempered_loss(predictions, Y, weights)
+        w = np.ones(len(Y)) if weights is None else weights
+        residual = w[:, None] * (predictions - Y)
+        squares = float((residual * (predictions - Y)).sum())
+        return 0.5 * np.log(squares / (w.sum() * Y.shape[1])), residual / squares
+
     def _score(self, replay: _Replay, rows: Any, weights: np.ndarray | None) -> float:
         assert self.scorer is not None
         takes = signature(self.scorer).parameters
@@ -142,12 +168,12 @@ def negative_log_loss(
 ) -> np.ndarray:
     """Return minus the log loss of decision values (A, n, t), each by its own calibration, (A,)."""
     pairs = zip(predictions, calibrations, strict=True)
-    return -np.array([coder.log_loss(p, known, Y, weights) for p, known in pairs])
+    rows = [coder.log_losses(p, known, Y) for p, known in pairs]
+    return -np.average(rows, axis=1, weights=weights)
 
 
-def loo_scores(path: RidgePath, training: TrainingSet, criterion: Criterion) -> np.ndarray:
-    """Return the leave-one-out score of every ridge on a path over the distinct rows, (1, A)."""
-    loo = to_numpy(path.loo_predictions).astype(np.float64, copy=False)  # (A, u, t)
+def loo_scores(loo: np.ndarray, training: TrainingSet, criterion: Criterion) -> np.ndarray:
+    """Return the scores of leave-one-out predictions (A, u, t) of the distinct rows, (1, A)."""
 
     def calibration() -> list[Calibration]:
         assert criterion.coder is not None

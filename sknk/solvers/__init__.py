@@ -3,7 +3,11 @@
 from sknk.solvers._auto import resolve_solver
 from sknk.solvers._base import Factorization, Solver
 from sknk.solvers._cholesky import Cholesky, CholeskyFactorization
-from sknk.solvers._cotangents import evidence_cotangent, leave_one_out_cotangent
+from sknk.solvers._cotangents import (
+    evidence_cotangent,
+    leave_one_out_cotangent,
+    leave_one_out_gradient,
+)
 from sknk.solvers._eigh import Eigh, EighFactorization
 from sknk.solvers._gram import DenseGram, GramOperator, KernelGram, MappedGram, as_operator
 from sknk.solvers._laplace import LaplaceMode, softmax_mode
@@ -31,6 +35,7 @@ __all__ = [
     "inducing_posterior",
     "leave_one_out",
     "leave_one_out_cotangent",
+    "leave_one_out_gradient",
     "pivoted_cholesky",
     "resolve_solver",
     "softmax_mode",

@@ -15,7 +15,7 @@ from sklearn.gaussian_process.kernels import Hyperparameter
 from sklearn.metrics.pairwise import pairwise_kernels
 
 from sknk import _config, kernels
-from sknk.kernels import NTK, Scale
+from sknk.kernels import NTK, Mapped, Scale
 from tests.cases import KERNELS, degenerate_rows, rows
 
 pytestmark = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
@@ -353,7 +353,9 @@ def test_gram_path_equals_single_grams(kernel):
 
 
 def test_joint_is_for_tangent_kernels_only(kernel):
-    inner = kernel.kernel if isinstance(kernel, Scale) else kernel
+    inner = kernel
+    while isinstance(inner, Scale | Mapped):
+        inner = inner.kernel
     if not (isinstance(inner, NTK) or getattr(inner, "output", None) == "ntk"):
         with pytest.raises(TypeError, match=f"{type(inner).__name__}.*use NTK"):
             kernel.joint(X, Y)
