@@ -19,7 +19,6 @@ from _common import bar, main, rounded
 from _peers import Peer
 from _regression import (
     FOLDS,
-    FOREST,
     LEVELS,
     OURS,
     PLAIN,
@@ -110,7 +109,7 @@ def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
         print(f"{who:<24}", "  ".join(f"{k} {v}" for k, v in line.items()))
     covered = mean_intervals(tables)
     return {
-        "bars": bars(compared, covered),
+        "bars": bars(tables, compared, covered),
         **sizes,
         "units": "standard deviations of the training targets",
         "peers": peer if isinstance(peer, str) else peer.versions,
@@ -199,7 +198,7 @@ def mean(values: list[float | None]) -> float | None:
 def comparison(tables: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Compare everyone over the tables on which nobody has failed.
 
-    `ratio` is the geometric mean of errors over ours; wins, ties and losses are ours against the
+    `margin` is the mean logarithm of errors over ours; wins, ties and losses are ours against the
     peer; p is Wilcoxon's signed-rank test of the errors, two-sided.
     """
     lines = [table["contestants"] for table in tables.values()]
@@ -209,18 +208,18 @@ def comparison(tables: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if not len(errors):
         return {}
     ranks = rankdata(errors, axis=1).mean(axis=0)
-    mine = errors[:, everyone.index(OURS)]
     found = {}
     for column, who in enumerate(everyone):
         theirs = errors[:, column]
         found[who] = {
             "tables": len(errors),
+            "mean_log_rmse": rounded(float(np.log(theirs).mean())),
             "rmse": rounded(float(theirs.mean())),
             "median": rounded(float(np.median(theirs))),
             "rank": rounded(float(ranks[column]), 3),
         }
-        if who != OURS:
-            found[who] |= duel(mine, theirs)
+        if OURS in everyone and who != OURS:
+            found[who] |= duel(errors[:, everyone.index(OURS)], theirs)
     return found
 
 
@@ -229,7 +228,7 @@ def duel(mine: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
     ratio = theirs / mine
     wins, losses = int((ratio > 1.0 + TIE).sum()), int((ratio < 1.0 / (1.0 + TIE)).sum())
     return {
-        "ratio": rounded(float(np.exp(np.log(ratio).mean()))),
+        "margin": rounded(float(np.log(ratio).mean())),
         "wins_ties_losses": [wins, len(ratio) - wins - losses, losses],
         "p": rounded(float(wilcoxon(mine, theirs).pvalue), 2) if (mine != theirs).any() else 1.0,
     }
@@ -237,25 +236,48 @@ def duel(mine: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
 
 def mean_intervals(tables: dict[str, Any]) -> dict[str, float | None]:
     """Average coverages and widths of our intervals over tables."""
-    lines = [table["contestants"][OURS] for table in tables.values()]
+    lines = [table["contestants"].get(OURS, {}) for table in tables.values()]
     keys = [f"{what}_{level:.0%}" for level in LEVELS for what in ("coverage", "width")]
     return {key: mean([line.get(key) for line in lines]) for key in keys}
 
 
-def bars(compared: dict[str, dict[str, Any]], covered: dict[str, Any]) -> list[dict[str, Any]]:
-    """Judge errors beside forest, support vectors and the best peer, and coverages."""
-    peers = {who: line["rmse"] for who, line in compared.items() if who != OURS}
-    best = min(peers, key=peers.__getitem__, default="")
-    found = []
-    for who in (FOREST, SVM, best):
-        value = compared[OURS]["rmse"] / peers[who] if who in peers else None
-        name = who if who != best else f"the best peer, {who}"
-        found.append(bar(f"mean error over that of {name}", value, 1.0, at_least=False))
+def bars(
+    tables: dict[str, Any], compared: dict[str, dict[str, Any]], covered: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Judge the margin over every peer, harm beside our own plain model, coverages."""
+    margins = {who: line["margin"] for who, line in compared.items() if "margin" in line}
+    found = [
+        bar(f"mean log error of {who} minus ours", margin, MARGIN, at_least=True)
+        for who, margin in margins.items()
+        if who != PLAIN
+    ]
+    harm, near = worst_harm(tables), beside_best(tables.get(HARD))
+    found.append(bar("worst error over that without features", harm, HARM, at_least=False))
+    found.append(bar(f"error on {HARD} over the best peer's", near, NEAR, at_least=False))
     for level in LEVELS:
         value = covered[f"coverage_{level:.0%}"]
         off = None if value is None else abs(value - level)
         found.append(bar(f"mean coverage, distance to {level}", off, 0.02, at_least=False))
     return found
+
+
+def worst_harm(tables: dict[str, Any]) -> float | None:
+    """Return the largest ratio of our errors with and without learned features."""
+    lines = [table["contestants"] for table in tables.values()]
+    pairs = [
+        (line[OURS]["rmse"], line[PLAIN]["rmse"]) for line in lines if {OURS, PLAIN} <= {*line}
+    ]
+    known = [mine / plain for mine, plain in pairs if None not in (mine, plain)]
+    return rounded(max(known)) if known else None
+
+
+def beside_best(table: dict[str, Any] | None) -> float | None:
+    """Return our error over the least of the peers'."""
+    if table is None or OURS not in table["contestants"]:
+        return None
+    errors = {who: line["rmse"] for who, line in table["contestants"].items() if line["rmse"]}
+    mine = errors.pop(OURS, None)
+    return None if mine is None or not errors else rounded(mine / min(errors.values()))
 
 
 if __name__ == "__main__":

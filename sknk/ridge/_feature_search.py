@@ -26,7 +26,7 @@ LEARNERS: Mapping[str, Learner] = {
 }
 _PLAIN: Step = ("none", 0)
 _FOLDS = 3
-_KERNELS = 4  # of the grid that maps are tried with
+_KERNELS = 3  # of the grid that maps are tried with
 _FEWEST = 10  # rows of a fold
 
 

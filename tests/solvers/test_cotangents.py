@@ -5,7 +5,13 @@ import pytest
 import torch
 from scipy import stats
 
-from sknk.solvers import Cholesky, Eigh, evidence_cotangent, leave_one_out_cotangent
+from sknk.solvers import (
+    Cholesky,
+    Eigh,
+    evidence_cotangent,
+    leave_one_out_cotangent,
+    leave_one_out_gradient,
+)
 from tests.reference import linalg
 
 N, T = 13, 2
@@ -139,6 +145,35 @@ def test_cotangents_leave_their_arguments():
     leave_one_out_cotangent(factor, alpha[:, 0], y, y)
     assert torch.equal(alpha, before[0])
     assert torch.equal(factor.L, before[1])
+
+
+def test_leave_one_out_cotangent_of_columns_is_the_sum_of_theirs():
+    factor = factorize(K)
+    alpha = factor.solve(tensor(Y))
+    by = tensor(RNG.standard_normal((N, T)))
+    W, v = leave_one_out_cotangent(factor, alpha, by, tensor(BY_DIAGONAL))
+    first = leave_one_out_cotangent(factor, alpha[:, 0], by[:, 0], tensor(BY_DIAGONAL))
+    second = leave_one_out_cotangent(factor, alpha[:, 1], by[:, 1], torch.zeros(N).to(by))
+    np.testing.assert_allclose(W, first[0] + second[0], rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(v, torch.stack([first[1], second[1]], dim=1), rtol=1e-11)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+@SOLVERS
+def test_leave_one_out_gradient_matches_finite_differences(solver, weighted, fit_intercept):
+    w = RNG.uniform(0.5, 2.0, N) if weighted else np.ones(N)
+    alpha, by, S = 0.3, RNG.standard_normal((N, T)), symmetric(4)
+
+    def score(dK):
+        return (by * linalg.leave_one_out(K + dK, Y, w, alpha, fit_intercept)).sum()
+
+    factor = factorize(K, alpha / w, solver)
+    mean = linalg.weighted_mean(Y, w) if fit_intercept else np.zeros(T)
+    solved = factor.solve(tensor(np.column_stack([Y - mean, np.ones(N)])))
+    weights = tensor(w) if weighted else None
+    W = leave_one_out_gradient(factor, solved, tensor(Y - mean), tensor(by), weights, fit_intercept)
+    np.testing.assert_allclose((W.numpy() * S).sum(), along(score, S), rtol=RTOL, atol=ATOL)
 
 
 @pytest.mark.gpu
