@@ -115,9 +115,12 @@ class TrainingSet:
         )
 
     def sample(self, most: int) -> np.ndarray:
-        """Return about `most` of the distinct rows, of the same spread of targets, or all."""
+        """Return up to `most` of the distinct rows, of the same spread of targets, or all."""
         u = len(self.first)
-        return np.arange(u) if u <= most else np.flatnonzero(self.deal(-(-u // most)) == 0)
+        if u <= most:
+            return np.arange(u)
+        hand = 20 * -(-u // most)  # of so many neighbours in the order of targets some are kept
+        return np.flatnonzero(self.deal(hand) < most // -(-u // hand))
 
     def deal(self, count: int) -> np.ndarray:
         """Deal the distinct rows into parts of equal spread of targets; return their part, (u,).

@@ -23,10 +23,9 @@ class FeatureImportanceDisplay:
         M = \frac1n \sum_i \nabla f(x_i) \nabla f(x_i)^\top
 
     is what an estimator of this package with ``feature_learning`` has learned: how steep f is along
-    each column, for columns of one scale. Any other measure may be drawn beside it as markers; both
-    are divided by the sum of their positive values. Steepness is not use: where columns repeat each
-    other a measure by permutation gives each of them less. Create it by `from_estimator` or
-    `from_importances`.
+    each column, for columns of one scale. Another measure may stand beside it as markers; both are
+    divided by the sum of their positive values. For linear f those by permutation are the same.
+    Create it by `from_estimator` or `from_importances`.
 
     Parameters
     ----------
@@ -142,8 +141,8 @@ class FeatureImportanceDisplay:
 
         Raises
         ------
-        NotFittedError, TypeError
-            If it is not fitted, or has no importances.
+        TypeError
+            If it has no importances.
         ValueError
             If lengths differ, or a value or a parameter is not as described.
         ImportError
@@ -227,11 +226,10 @@ class FeatureImportanceDisplay:
         """
         pyplot(f"{cls.__name__}.from_importances")
         values = check_vector(importances, "importances")
-        d = len(values)
-        other, error = check_reference(reference, reference_error, d)
+        other, error = check_reference(reference, reference_error, len(values))
         display = cls(
             values / positive_sum(values, "importances"),
-            check_names(feature_names, d),
+            check_names(feature_names, len(values)),
             n_features=check_count(n_features, "n_features", 1),
             reference=other,
             reference_error=error,

@@ -13,6 +13,8 @@ from sknk.kernels._layer import values_of
 
 __all__ = ["Mapped"]
 
+_SHOWN = 64  # numbers of a map in its repr
+
 
 class Mapped(Composite):
     r"""A kernel of linearly mapped rows.
@@ -72,6 +74,13 @@ class Mapped(Composite):
     def _entries_per_pair(self, n_features: int) -> int:
         shape = np.shape(self.feature_map)
         return super()._entries_per_pair(shape[1] if len(shape) == 2 else n_features)
+
+    def __repr__(self) -> str:
+        """Return the constructor form; of a large map its shape."""
+        A = np.asarray(self.feature_map)
+        if A.size <= _SHOWN:
+            return super().__repr__()
+        return f"Mapped(kernel={self.kernel!r}, feature_map=<array of shape {A.shape}>)"
 
     def map_rows(self, X: Any) -> Any:
         """Return the rows that the inner kernel sees.

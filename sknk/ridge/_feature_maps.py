@@ -4,15 +4,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from sknk._array import to_numpy
+from sknk._array import as_tensor, to_numpy
 from sknk._training import TrainingSet
 from sknk.ridge._grid import Fit
 from sknk.ridge._selection import Criterion
 
-__all__ = ["NoMapError", "OuterProduct", "gradient_outer_product", "normalized_map"]
+__all__ = [
+    "NoMapError",
+    "OuterProduct",
+    "check_targets",
+    "gradient_outer_product",
+    "normalized_map",
+]
 
 _NOTHING = 1e-24  # squared gradients below this part of the squared targets are rounding
+_MOST_TARGETS = 12
 _ALONE = 0.999  # part of a map in one direction that leaves rows on a line
 
 
@@ -26,7 +34,8 @@ def gradient_outer_product(fit: Fit, training: TrainingSet, *, centred: bool = F
     .. math:: M = \frac{1}{\sum_i w_i} \sum_i w_i \sum_c \nabla f_c(x_i) \nabla f_c(x_i)^\top
 
     over the distinct training rows and all targets or classes (Radhakrishnan et al. 2024, eq. 2).
-    Gradients are found tile by tile: O(t u^2 d) time, u d numbers.
+    Gradients are found tile by tile: O(t u^2 d) time, u d numbers. Of many targets, random
+    orthogonal combinations take their place, whose sum is M in the mean.
 
     Parameters
     ----------
@@ -47,12 +56,34 @@ def gradient_outer_product(fit: Fit, training: TrainingSet, *, centred: bool = F
     w = torch.as_tensor(training.copies, dtype=rows.dtype, device=rows.device)
     w = w / w.sum()
     M = rows.new_zeros((rows.shape[1], rows.shape[1]))
-    for coef in fit.coef.T:
+    for coef in _combined(fit.coef).T:
         G = fit.kernel.row_gradients(rows, rows, coef).to(rows.dtype)
         if centred:
             G = G - w @ G
         M += (G * w[:, None]).T @ G
     return to_numpy((M + M.T) / 2.0)
+
+
+def check_targets(training: TrainingSet) -> None:
+    """Refuse targets that are all equal: nothing can be learned from them.
+
+    Raises
+    ------
+    NoMapError
+        If they are.
+    """
+    if not np.ptp(training.Y, axis=0).any():
+        raise NoMapError(f"all targets are {training.Y[0].tolist()}")
+
+
+def _combined(coef: Tensor) -> Tensor:
+    """Return the coefficients of all targets (u, t), or of fewer combinations of many."""
+    t = coef.shape[1]
+    if t <= _MOST_TARGETS:
+        return coef
+    draw = np.random.default_rng(0).standard_normal((t, _MOST_TARGETS))
+    Q = np.linalg.qr(draw)[0] * np.sqrt(t / _MOST_TARGETS)
+    return coef @ as_tensor(Q, coef.device, coef.dtype)
 
 
 def normalized_map(A: np.ndarray) -> np.ndarray:
@@ -83,6 +114,10 @@ class OuterProduct:
     shrinkage: float
     diagonal: bool
 
+    def check(self, fit: Fit, training: TrainingSet) -> None:
+        """Refuse a function without a map."""
+        self.learn(fit, training)
+
     def learn(
         self, fit: Fit, training: TrainingSet, criterion: Criterion | None = None
     ) -> np.ndarray:
@@ -109,9 +144,9 @@ class OuterProduct:
         M = gradient_outer_product(fit, training)
         if self.diagonal:
             M = np.diag(np.diag(M))
-        spread = np.square(training.Y - training.Y.mean(axis=0)).sum(axis=1).mean()
+        check_targets(training)
         scale = np.trace(M) / len(M)
-        if not np.isfinite(M).all() or scale <= _NOTHING * spread or spread == 0.0:
+        if not np.isfinite(M).all() or scale <= _NOTHING * np.var(training.Y, axis=0).sum():
             raise NoMapError("every gradient of the fitted function is zero")
         values, V = np.linalg.eigh(M / scale)
         gains = (np.maximum(values, 0.0) + self.shrinkage) ** self.power

@@ -1,6 +1,6 @@
 """Feature learning for ridge estimators: which map, and after how many rounds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +17,7 @@ from sknk.ridge._selection import Criterion
 __all__ = ["LEARNERS", "FeatureSearch", "Learned"]
 
 Learner = OuterProduct | Relevance
-Step = tuple[str, int]  # a learner's name, and rounds
+Step = tuple[str, int]  # a learner's name, and its rounds
 
 LEARNERS: Mapping[str, Learner] = {
     "agop": OuterProduct(power=0.5, shrinkage=0.05, diagonal=False),
@@ -27,7 +27,8 @@ LEARNERS: Mapping[str, Learner] = {
 _PLAIN: Step = ("none", 0)
 _FOLDS = 3
 _KERNELS = 3  # of the grid that maps are tried with
-_FEWEST = 10  # rows of a fold
+_ERRORS = 1.5
+_FEWEST, _MOST = 10, 1500  # rows of a fold, and of all folds
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,18 @@ class Learned:
     ----------
     fit : Fit
         On all rows, with the chosen map.
-    plain : Fit
-        Without a map.
-    rounds : int
-        Of the chosen learner; 0 if no map was better.
-    chosen : str
-        The learner's name, or "none".
+    chosen : (str, int)
+        The learner's name and its rounds; ("none", 0) if no map was better.
     path : dict of str to list
         One line for every map that was compared.
-    trouble : dict of str to str
-        Why learners had no map.
+    reasons : list of str
+        Why no learner had a map, where that is so.
     """
 
     fit: Fit
-    plain: Fit
-    rounds: int
-    chosen: str
+    chosen: Step
     path: dict[str, list[Any]]
-    trouble: dict[str, str]
+    reasons: list[str]
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,9 @@ class FeatureSearch:
     """Maps of several learners, compared with none on rows that neither they nor the fit have seen.
 
     Leave-one-out cannot judge a map: all rows have had a part in it. So the rows are dealt into
-    three folds of equal spread of targets; every map is learned without a fold and judged on it. A
-    map is taken where it is better by more than a standard error of the difference, row by row.
+    three folds of equal spread of targets (1500 of more rows); every map is learned without a fold
+    and judged on it. A map is taken where it is better by more than 1.5 standard errors of the
+    difference, row by row: the best of five maps is often better by one.
 
     Attributes
     ----------
@@ -99,46 +95,49 @@ class FeatureSearch:
         """
         plain = self.grid.run(training, criterion)
         few = self.grid.best_kernels(plain, _KERNELS)
-        trouble = self._trouble(plain, training)
-        able = replace(self, learners={k: v for k, v in self.learners.items() if k not in trouble})
-        losses = able._held_out(few, training, criterion)
-        (name, rounds), path = choose(losses, training.copies)
+        able, reasons = self._able(plain, training, criterion)
+        judged = training.sample(_MOST)
+        part = training.part(judged)
+        losses = able._held_out(few, part, criterion.on(training, judged))
+        chosen, path = choose(losses, part.copies)
         fits = [plain]
-        if rounds:
-            try:
-                fits += self._rounds(name, few, plain, training, criterion, rounds)
-            except NoMapError as reason:
-                trouble[name] = str(reason)
-        reached = len(fits) - 1
-        scores = {_PLAIN: plain.score} | {(name, r): fits[r].score for r in range(1, reached + 1)}
+        try:
+            name, rounds = chosen
+            grids = [few] * (rounds - 1) + [self.grid] * (rounds > 0)
+            fits += able._rounds(name, grids, plain, training, criterion)
+        except NoMapError as reason:
+            fits, chosen, reasons = [plain], _PLAIN, [str(reason)]
+        scores = {(chosen[0] if r else "none", r): fit.score for r, fit in enumerate(fits)}
         path["score"] = [scores.get(step, np.nan) for step in losses]
-        return Learned(fits[-1], plain, reached, name if reached else "none", path, trouble)
+        return Learned(fits[-1], chosen, path, reasons)
 
-    def _trouble(self, plain: Fit, training: TrainingSet) -> dict[str, str]:
-        """Return why some learners would have no map: what they see is the first fit."""
-        trouble = {}
+    def _able(
+        self, plain: Fit, training: TrainingSet, criterion: Criterion
+    ) -> tuple["FeatureSearch", list[str]]:
+        """Return the search among learners that have a map, and why if none has."""
+        if training.rows.shape[1] == 1:  # every map of one column is the same
+            return replace(self, learners={}), []
+        able, reasons = {}, []
         for name, learner in self.learners.items():
-            if isinstance(learner, OuterProduct):
-                try:
-                    learner.learn(plain, training)
-                except NoMapError as reason:
-                    trouble[name] = str(reason)
-        return trouble
+            try:
+                learner.check(plain, training)
+                able[name] = learner
+            except NoMapError as reason:
+                reasons.append(str(reason))
+        return replace(self, learners=able), [] if able else reasons
 
     def _rounds(
         self,
         name: str,
-        few: GridSearch,
+        grids: Sequence[GridSearch],
         plain: Fit,
         training: TrainingSet,
         criterion: Criterion,
-        rounds: int,
     ) -> Iterator[Fit]:
-        """Yield the fit after every round."""
-        learner, fit = self.learners[name], plain
-        for _ in range(rounds):
-            A = learner.learn(fit, training, criterion)
-            fit = few.run(training, criterion, A)
+        """Yield the fit after every round, by the search of that round."""
+        fit = plain
+        for grid in grids:
+            fit = grid.run(training, criterion, self.learners[name].learn(fit, training, criterion))
             yield fit
 
     def _most_rounds(self, name: str) -> int:
@@ -171,7 +170,7 @@ class FeatureSearch:
         yield _PLAIN, plain
         for name in self.learners:
             most, fit = self._most_rounds(name), plain
-            fits = self._rounds(name, few, plain, part, criterion, most)
+            fits = self._rounds(name, [few] * most, plain, part, criterion)
             for r in range(1, most + 1):
                 with suppress(NoMapError, StopIteration):
                     fit = next(fits)
@@ -191,7 +190,7 @@ def held_out_losses(
 def choose(
     losses: Mapping[Step, np.ndarray], weights: np.ndarray
 ) -> tuple[Step, dict[str, list[Any]]]:
-    """Return the step of least loss that beats no map by a standard error, and the comparison.
+    """Return the step of least loss that beats no map by 1.5 standard errors, and the comparison.
 
     The error is that of the weighted mean of differences, row by row; ties go to fewer rounds.
 
@@ -218,7 +217,7 @@ def choose(
         difference = losses[_PLAIN] - loss
         gain = float(share @ difference)
         error = float(np.sqrt((share**2) @ (difference - gain) ** 2))
-        if gain > max(error, most):
+        if gain > max(_ERRORS * error, most):
             best, most = step, gain
         line = (*step, float(share @ loss), gain, error)
         for column, value in zip(path.values(), line, strict=True):

@@ -81,12 +81,6 @@ class Fit:
     results: dict[str, Any]
     index: int
 
-    @property
-    def inner_kernel(self) -> Kernel:
-        """The kernel of mapped rows."""
-        assert self.kernel is not None
-        return self.kernel.kernel if isinstance(self.kernel, Mapped) else self.kernel
-
     def predict(self, rows: np.ndarray, training: TrainingSet) -> np.ndarray:
         """Return f of new rows, (m, t), from the rows it was fitted to."""
         assert self.kernel is not None

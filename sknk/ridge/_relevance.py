@@ -10,7 +10,12 @@ from torch import Tensor
 from sknk._array import as_tensor, to_numpy
 from sknk._training import TrainingSet
 from sknk.exceptions import NotPSDError
-from sknk.ridge._feature_maps import NoMapError, OuterProduct, normalized_map
+from sknk.ridge._feature_maps import (
+    NoMapError,
+    OuterProduct,
+    check_targets,
+    normalized_map,
+)
 from sknk.ridge._grid import Fit
 from sknk.ridge._selection import Criterion
 from sknk.ridge._solved import solve_ridge
@@ -31,7 +36,8 @@ class Relevance:
     L is half the logarithm of the mean squared error, or the log loss at its best temperature, so
     that n L is a negative log-likelihood and c the precision of the prior. One gradient costs a
     factorization, an inverse and one pass over the tiles, whatever d: O(n^3 + n^2 d), no array of
-    size n^2 d. L-BFGS from several starts; after a few steps the best one alone goes on.
+    size n^2 d. Each distinct row is left out whole. L-BFGS from several starts; after a few steps
+    the best one alone goes on.
 
     Attributes
     ----------
@@ -48,13 +54,17 @@ class Relevance:
     first: int = 6
     steps: int = 25
 
+    def check(self, fit: Fit, training: TrainingSet) -> None:
+        """Refuse targets without a map."""
+        check_targets(training)
+
     def learn(self, fit: Fit, training: TrainingSet, criterion: Criterion) -> np.ndarray:
         """Return the scales.
 
         Parameters
         ----------
         fit : Fit
-            Whose kernel and ridge the search begins with.
+            Without a map; the search begins with its kernel and ridge.
         training : TrainingSet
             Rows.
         criterion : Criterion
@@ -89,7 +99,8 @@ class _Objective:
 
     def __init__(self, fit: Fit, training: TrainingSet, criterion: Criterion, prior: float) -> None:
         self._fit, self._training, self._criterion = fit, training, criterion
-        self._kernel, self._x = fit.inner_kernel, training.distinct
+        assert fit.kernel is not None
+        self._kernel, self._x = fit.kernel, training.distinct
         self._precision = prior / len(training.first)
 
     def minimize(self, log_scales: np.ndarray, log_alpha: float, steps: int) -> OptimizeResult:

@@ -128,10 +128,10 @@ class RidgeSearch(BaseRidge):
         found = FeatureSearch(by_loo, learners, self.max_rounds, self.verbose).run(
             training, criterion
         )
-        if found.trouble.keys() == learners.keys():
+        if found.reasons:
             warnings.warn(
                 f"`feature_learning={self.feature_learning!r}` found no map: "
-                f"{'; '.join(dict.fromkeys(found.trouble.values()))}. The features stay as they "
+                f"{'; '.join(dict.fromkeys(found.reasons))}. The features stay as they "
                 "are; look at the targets and at the scales of the columns.",
                 NumericalWarning,
                 stacklevel=2,
@@ -149,7 +149,7 @@ class RidgeSearch(BaseRidge):
         squares = np.diag(self.feature_matrix_)
         total = squares.sum()
         self.feature_importances_ = squares / total if total > 0 else np.zeros(d)
-        self.feature_learning_, self.rounds_ = found.chosen, found.rounds
+        self.feature_learning_, self.rounds_ = found.chosen
         self.feature_path_ = {name: np.array(column) for name, column in found.path.items()}
 
     def _fitted_to_all(

@@ -134,7 +134,7 @@ class Criterion:
             return self.coder.tempered_loss(predictions, Y, weights)
         w = np.ones(len(Y)) if weights is None else weights
         residual = w[:, None] * (predictions - Y)
-        squares = float((residual * (predictions - Y)).sum())
+        squares = max(float((residual * (predictions - Y)).sum()), np.finfo(float).tiny)
         return 0.5 * np.log(squares / (w.sum() * Y.shape[1])), residual / squares
 
     def _score(self, replay: _Replay, rows: Any, weights: np.ndarray | None) -> float:

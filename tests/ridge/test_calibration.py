@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.special import expit, softmax
+from scipy.special import expit, log_softmax, softmax
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.metrics import log_loss
@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknk import NTKRidgeClassifier
-from sknk.ridge._calibration import fit_temperatures, probabilities
+from sknk.ridge._calibration import fit_temperatures, probabilities, tempered_loss
 from tests.reference import ridge as oracle
 
 # A search over a convex function knows its minimum to the square root of eps.
@@ -137,6 +137,91 @@ def test_classifier_temperature_is_fitted_to_leave_one_out(table, target):
     found = model.predict_proba(table.new)
     wanted = mixed(softmax(slope * f, axis=1), table.weights.sum())
     np.testing.assert_allclose(found, wanted, rtol=10 * SEARCH_RTOL)
+
+
+# --- the loss at its best temperature ------------------------------------------------------------
+
+
+def smoothed_loss(scores, labels, w, slopes):
+    """Return the smoothed log loss of two or more columns at each slope."""
+    T = oracle.smoothed(labels, scores.shape[1], w)
+    logs = [log_softmax(s * scores, axis=1) for s in slopes]
+    return np.array([-np.average((T * each).sum(axis=1), weights=w) for each in logs])
+
+
+def scored(n_classes, weighted):
+    """Return decision values (one column for two classes), the classes, weights or None."""
+    scores, labels = scores_and_labels(n_classes)
+    w = np.random.default_rng(1).uniform(0.1, 3.0, 60) if weighted else None
+    return scores[:, 1] - scores[:, 0] if n_classes == 2 else scores, labels, w
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_tempered_loss_is_the_least_of_all_slopes(n_classes, weighted):
+    scores, labels, w = scored(n_classes, weighted)
+    found, _ = tempered_loss(scores, labels, w)
+    f = np.column_stack([-scores, scores]) / 2.0 if scores.ndim == 1 else scores
+    slopes = np.geomspace(1e-3, 1e3, 6001)  # 0.23 % apart: the nearest errs by its square
+    losses = smoothed_loss(f, labels, np.ones(60) if w is None else w, slopes)
+    assert found <= losses.min() * (1.0 + 1e-12)
+    assert found == pytest.approx(losses.min(), rel=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_tempered_loss_gradient_matches_finite_differences(n_classes, weighted):
+    scores, labels, w = scored(n_classes, weighted)
+    _, gradient = tempered_loss(scores, labels, w)
+    assert gradient.shape == scores.shape
+    h = 1e-3
+    for seed in range(3):
+        D = np.random.default_rng(seed).standard_normal(scores.shape)
+        values = [tempered_loss(scores + t * h * D, labels, w)[0] for t in (-2, -1, 1, 2)]
+        # Five-point differences err by h^4 = 1e-12 and eps / h = 2e-13.
+        expected = np.dot(values, [1, -8, 8, -1]) / (12 * h)
+        assert (gradient * D).sum() == pytest.approx(expected, rel=1e-8, abs=1e-10)
+
+
+def test_tempered_loss_of_one_column_is_that_of_two():
+    scores, labels, w = scored(2, weighted=True)
+    one, by_one = tempered_loss(scores, labels, w)
+    two, by_two = tempered_loss(np.column_stack([-scores, scores]) / 2.0, labels, w)
+    assert one == pytest.approx(two, rel=1e-12)
+    np.testing.assert_allclose(by_one, by_two @ [-0.5, 0.5], rtol=1e-10)
+
+
+def test_tempered_loss_does_not_depend_on_units_of_scores():
+    scores, labels, _ = scored(3, weighted=False)
+    loss, gradient = tempered_loss(scores, labels, None)
+    other, by_other = tempered_loss(7.0 * scores, labels, None)
+    assert other == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_allclose(7.0 * by_other, gradient, rtol=1e-9, atol=1e-14)
+    assert abs((gradient * scores).sum()) < 1e-12  # Euler's identity of a function of degree zero
+
+
+def test_tempered_loss_ignores_a_shift_of_all_classes():
+    scores, labels, w = scored(3, weighted=True)
+    loss, gradient = tempered_loss(scores, labels, w)
+    shifted, _ = tempered_loss(scores + np.linspace(-5, 5, 60)[:, None], labels, w)
+    assert shifted == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_allclose(gradient.sum(axis=1), 0.0, atol=1e-15)
+
+
+def test_tempered_loss_weights_equal_repetitions():
+    scores, labels, _ = scored(3, weighted=False)
+    r = np.random.default_rng(2).integers(1, 4, 60)
+    loss, gradient = tempered_loss(scores, labels, r.astype(float))
+    repeated, by_row = tempered_loss(scores.repeat(r, axis=0), labels.repeat(r), None)
+    assert loss == pytest.approx(repeated, rel=1e-12)
+    np.testing.assert_allclose(gradient / r[:, None], by_row[np.cumsum(r) - 1], rtol=1e-9)
+
+
+def test_tempered_loss_of_wrong_scores_is_that_of_no_scores():
+    labels = np.arange(40) % 2
+    loss, gradient = tempered_loss(-np.eye(2)[labels], labels, None)
+    assert loss == pytest.approx(np.log(2.0), rel=1e-6)  # the flattest slope is 1e-6
+    assert np.abs(gradient).max() < 1e-6
 
 
 def digits_subset():
