@@ -102,7 +102,7 @@ class TrainingSet:
 
     def part(self, index: np.ndarray) -> "TrainingSet":
         """Return some of the distinct rows as a table of their own."""
-        every = np.arange(len(index))
+        every, own = np.arange(len(index)), self.first[index]
         return TrainingSet(
             every,
             every,
@@ -110,17 +110,45 @@ class TrainingSet:
             None if self.unit is None else self.unit[index],
             np.ones(len(index)),
             self.Y[index],
-            self.rows[self.first[index]],
+            self.rows[np.ix_(own, own)] if self.precomputed else self.rows[own],
             self.precomputed,
         )
 
-    def sample(self, most: int) -> np.ndarray:
-        """Return up to `most` of the distinct rows, of the same spread of targets, or all."""
+    def sample(self, most: int, *, classes: bool = False) -> np.ndarray:
+        """Return at most so many of the distinct rows, of the same spread of targets.
+
+        Whatever the order of the rows: they are sorted by target, and one of every few neighbours
+        is drawn with a fixed seed.
+
+        Parameters
+        ----------
+        most : int
+            Rows; of fewer all are returned.
+        classes : bool, default=False
+            Add a row of every target that would be missing.
+
+        Returns
+        -------
+        ndarray of int
+            Sorted positions among the distinct rows.
+        """
         u = len(self.first)
         if u <= most:
             return np.arange(u)
-        hand = 20 * -(-u // most)  # of so many neighbours in the order of targets some are kept
-        return np.flatnonzero(self.deal(hand) < most // -(-u // hand))
+        order, draw = self._by_target(), np.random.default_rng(0)
+        edges = np.linspace(0, u, most + 1).astype(int)
+        drawn = order[draw.integers(edges[:-1], edges[1:])]
+        if classes:
+            _, every = np.unique(self.Y[order], axis=0, return_index=True)
+            present = {tuple(y) for y in self.Y[drawn].tolist()}
+            absent = [i for i in order[every] if tuple(self.Y[i].tolist()) not in present]
+            drawn = np.append(drawn, np.array(absent, dtype=int))
+        return np.sort(drawn)
+
+    def _by_target(self) -> np.ndarray:
+        """Return the distinct rows in an order of targets, then columns."""
+        rows = self.rows[self.first]
+        return np.lexsort([*rows.T[::-1], *self.Y.T[::-1]])
 
     def deal(self, count: int) -> np.ndarray:
         """Deal the distinct rows into parts of equal spread of targets; return their part, (u,).
@@ -137,8 +165,7 @@ class TrainingSet:
         -------
         ndarray of shape (u,)
         """
-        rows = self.rows[self.first]
-        order = np.lexsort([*rows.T[::-1], *self.Y.T[::-1]])
+        order = self._by_target()
         draw = np.random.default_rng(0)
         hands = -(-len(order) // count)
         parts = np.concatenate([draw.permutation(count) for _ in range(hands)])[: len(order)]

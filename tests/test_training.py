@@ -117,6 +117,16 @@ def test_training_sample_is_about_as_large_as_asked(n, most):
     assert (np.diff(index) > 0).all()
 
 
+@pytest.mark.parametrize(("n", "most"), [(400, 100), (399, 60), (21, 10), (46, 10), (1000, 20)])
+def test_training_sample_is_no_larger_than_asked(n, most):
+    assert len(training_of(*table(n)).sample(most)) <= most
+
+
+@pytest.mark.parametrize(("n", "most"), [(21, 10), (51, 50)])
+def test_training_sample_is_about_as_large_as_asked_when_rows_are_few(n, most):
+    assert len(training_of(*table(n)).sample(most)) >= 0.8 * most
+
+
 def test_training_sample_has_the_spread_of_all_targets():
     X, Y = table(400)
     some = Y[training_of(X, Y).sample(100), 0]

@@ -42,7 +42,7 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
         and 2, ``bias_var`` 0, 1 and 10, all layers trained or only the last; for other kernels, the
         kernel as it is.
     alphas : array-like of shape (A,) or None, default=None
-        Ridges, in units of the kernel; None is 13 from 1e-4 to 100.
+        Ridges, in units of the kernel; None is 21 from 1e-8 to 100.
     cv : None, int or splitter, default=None
         None is exact leave-one-out; else folds of the rows.
     scoring : None, str or callable, default=None
@@ -88,7 +88,7 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
         Mean squared derivative of f by each column, as parts of their sum; for columns of one
         scale.
     feature_matrix_ : ndarray of shape (d, d)
-        Average gradient outer product of the fitted function.
+        Average gradient outer product of the function, as fitted to the rows of the search.
     feature_learning_, rounds_ : str, int
         What was chosen, or "none", and its rounds.
     feature_path_ : dict of str to ndarray

@@ -98,7 +98,8 @@ class FeatureSearch:
         able, reasons = self._able(plain, training, criterion)
         judged = training.sample(_MOST)
         part = training.part(judged)
-        losses = able._held_out(few, part, criterion.on(training, judged))
+        own_loss = replace(criterion.on(training, judged), scorer=None)
+        losses = able._held_out(few, part, own_loss)
         chosen, path = choose(losses, part.copies)
         fits = [plain]
         try:

@@ -21,8 +21,9 @@ __all__ = [
     "Fit",
     "GridSearch",
     "candidates_of",
+    "classification_alphas",
     "classification_grid",
-    "default_alphas",
+    "regression_alphas",
     "regression_grid",
 ]
 
@@ -42,9 +43,14 @@ def regression_grid() -> list[dict[str, list[Any]]]:
     ]
 
 
-def default_alphas() -> np.ndarray:
-    """Thirteen ridges, half a decade apart, around a mean diagonal of one."""
+def classification_alphas() -> np.ndarray:
+    """Return ridges half a decade apart, around a mean diagonal of one."""
     return np.logspace(-4, 2, 13)
+
+
+def regression_alphas() -> np.ndarray:
+    """Return ridges half a decade apart, down to those of targets without noise."""
+    return np.logspace(-8, 2, 21)
 
 
 @dataclass(frozen=True)

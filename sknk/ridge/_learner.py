@@ -64,7 +64,7 @@ class FeatureLearner(TransformerMixin, BaseEstimator):
         self.estimator = estimator
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit the estimator and keep its map.
 
         Parameters
@@ -73,8 +73,8 @@ class FeatureLearner(TransformerMixin, BaseEstimator):
             Rows, columns of one scale.
         y : array-like of shape (n,) or (n, t)
             Targets or labels.
-        **fit_params : dict
-            Passed to the estimator's ``fit``, ``sample_weight`` for one.
+        sample_weight : array-like of shape (n,), default=None
+            Passed to the estimator's ``fit``.
 
         Returns
         -------
@@ -93,7 +93,7 @@ class FeatureLearner(TransformerMixin, BaseEstimator):
             )
         with unchanged_on_error(self):
             validate_data(self, X, skip_check_array=True)
-            self.estimator_ = clone(own).fit(X, y, **fit_params)
+            self.estimator_ = clone(own).fit(X, y, sample_weight=sample_weight)
             self.feature_map_ = self.estimator_.feature_map_
             self.feature_importances_ = self.estimator_.feature_importances_
         return self

@@ -1,7 +1,7 @@
 """Automatic relevance determination: a scale for each feature by leave-one-out."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
@@ -23,7 +23,9 @@ from sknk.ridge._solved import solve_ridge
 __all__ = ["Relevance", "univariate_relevance"]
 
 _LOG_SCALES, _LOG_ALPHAS = (-6.0, 3.0), (np.log(1e-6), np.log(1e4))
-_BINS = 10
+_LARGEST_START = 0.03
+_STARTING_SCALES = OuterProduct(power=0.25, shrinkage=0.01, diagonal=True)
+_BINS, _ROUNDING = 10, 1e-12
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Relevance:
 
     prior: float = 3.0
     rows: int = 600
-    first: int = 6
-    steps: int = 25
+    first: int = 12
+    steps: int = 40
 
     def check(self, fit: Fit, training: TrainingSet) -> None:
         """Refuse targets without a map."""
@@ -80,18 +82,52 @@ class Relevance:
         NoMapError
             If no start has a finite loss.
         """
-        starts = [univariate_relevance(training)]
-        with suppress(NoMapError):
-            gradients = OuterProduct(power=0.25, shrinkage=0.01, diagonal=True)
-            starts.insert(0, gradients.learn(fit, training))
         part = training.part(training.sample(self.rows))
-        objective = _Objective(fit, part, criterion, self.prior)
-        begun = [objective.minimize(np.log(s), np.log(fit.alpha), self.first) for s in starts]
-        best = min(begun, key=lambda found: found.fun)
+        begin = loosened(fit, part)
+        starts = [univariate_relevance(part)]
+        with suppress(NoMapError):
+            starts.append(_STARTING_SCALES.learn(begin, part))
+        objective = _Objective(begin, part, criterion, self.prior)
+        found = [objective.minimize(np.log(s), np.log(begin.alpha), self.first) for s in starts]
+        best = min(found, key=lambda result: result.fun)
         if not np.isfinite(best.fun):
             raise NoMapError("no start of the search has a finite leave-one-out loss")
-        found = objective.minimize(best.x[:-1], best.x[-1], self.steps)
-        return normalized_map(np.exp(found.x[:-1]))
+        last = objective.minimize(best.x[:-1], best.x[-1], self.steps)
+        return normalized_map(np.exp(last.x[:-1]))
+
+
+def loosened(fit: Fit, training: TrainingSet) -> Fit:
+    """Return the fit to these rows with at most a small ridge.
+
+    Where the first fit saw no signal its ridge is large, and from there the loss is flat all
+    around; the gradients of a function that follows every target show which columns it needs.
+
+    Parameters
+    ----------
+    fit : Fit
+        Whose kernel and ridge are taken.
+    training : TrainingSet
+        Rows.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    NoMapError
+        If the Gram matrix and that ridge are not positive definite.
+    """
+    alpha = min(fit.alpha, _LARGEST_START)
+    try:
+        solved = solve_ridge(
+            training.gram(fit.kernel), training, alpha, fit_intercept=fit.fit_intercept
+        )
+    except NotPSDError as error:
+        raise NoMapError(str(error)) from error
+    return replace(
+        fit, params={**fit.params, "alpha": alpha}, coef=solved.coef, intercept=solved.intercept
+    )
 
 
 class _Objective:
@@ -155,7 +191,7 @@ def univariate_relevance(training: TrainingSet) -> np.ndarray:
     Y = training.Y - np.average(training.Y, axis=0, weights=w)
     total = (w[:, None] * Y**2).sum()
     found = np.array([_explained(column, Y, w) for column in rows.T])
-    gain = np.maximum(found / total if total > 0 else found, 0.0)
+    gain = np.where(found > _ROUNDING * total, found, 0.0)
     if not gain.any():
         return np.ones(len(gain))
     return normalized_map(np.sqrt(gain + 0.01 * gain.max()))

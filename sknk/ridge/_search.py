@@ -23,14 +23,25 @@ from sknk.ridge._grid import (
     Fit,
     GridSearch,
     candidates_of,
+    classification_alphas,
     classification_grid,
-    default_alphas,
+    regression_alphas,
     regression_grid,
 )
 from sknk.ridge._selection import Criterion, loo_scores
 from sknk.ridge._solved import solve_ridge
 
 __all__ = ["RidgeSearch"]
+
+
+_LEARNED = {
+    "feature_map_",
+    "feature_matrix_",
+    "feature_importances_",
+    "feature_learning_",
+    "rounds_",
+    "feature_path_",
+}
 
 
 class RidgeSearch(BaseRidge):
@@ -76,7 +87,7 @@ class RidgeSearch(BaseRidge):
 
     def _checked_alphas(self) -> np.ndarray:
         if self.alphas is None:
-            return default_alphas()
+            return classification_alphas() if self._is_classifier() else regression_alphas()
         alphas = np.atleast_1d(np.asarray(self.alphas, dtype=np.float64))
         if alphas.ndim != 1 or not alphas.size or not (np.isfinite(alphas) & (alphas > 0)).all():
             raise ValueError(f"`alphas` is {self.alphas!r}; expected positive, finite ridges.")
@@ -102,9 +113,11 @@ class RidgeSearch(BaseRidge):
         )
         some, own = training, criterion
         if folds is None and self.search_rows is not None and kernel is not None:
-            index = training.sample(self.search_rows)
+            index = training.sample(self.search_rows, classes=self._is_classifier())
             if len(index) < len(training.first):
                 some, own = training.part(index), criterion.on(training, index)
+        for name in _LEARNED.intersection(vars(self)):  # of an earlier fit
+            delattr(self, name)
         if self.feature_learning is None:
             fit = grid.run(some, own)
         else:
@@ -147,8 +160,7 @@ class RidgeSearch(BaseRidge):
         self.feature_map_ = np.ones(d) if fit.feature_map is None else fit.feature_map
         self.feature_matrix_ = gradient_outer_product(fit, training)
         squares = np.diag(self.feature_matrix_)
-        total = squares.sum()
-        self.feature_importances_ = squares / total if total > 0 else np.zeros(d)
+        self.feature_importances_ = np.zeros(d) if found.reasons else squares / squares.sum()
         self.feature_learning_, self.rounds_ = found.chosen
         self.feature_path_ = {name: np.array(column) for name, column in found.path.items()}
 
@@ -156,8 +168,8 @@ class RidgeSearch(BaseRidge):
         self, fit: Fit, alphas: np.ndarray, training: TrainingSet, criterion: Criterion
     ) -> Fit:
         """Fit the kernel chosen on some rows to all, with the best of three neighbouring ridges."""
-        at = int(np.argmin(np.abs(alphas - fit.alpha)))
-        near = alphas[max(at - 1, 0) : at + 2]
+        at = int(np.searchsorted(np.sort(alphas), fit.alpha))
+        near = np.sort(alphas)[max(at - 1, 0) : at + 2]
         best: tuple[float, Fit] | None = None
         for alpha in near:
             solved = solve_ridge(

@@ -129,13 +129,31 @@ class Criterion:
     def smooth_loss(
         self, predictions: np.ndarray, Y: np.ndarray, weights: np.ndarray | None
     ) -> tuple[float, np.ndarray]:
-        """Return a negative log-likelihood per row of predictions (n, t), and its gradient."""
+        """Return a negative log-likelihood per row of predictions (n, t), and its gradient.
+
+        Of numbers it is half the logarithm of the part of their variance that is left.
+
+        Parameters
+        ----------
+        predictions, Y : ndarray of shape (n, t)
+            Of rows that were left out, and their coded targets.
+        weights : ndarray of shape (n,) or None
+            Sample weights.
+
+        Returns
+        -------
+        loss : float
+            Nats.
+        gradient : ndarray of shape (n, t)
+            By the predictions.
+        """
         if self.coder is not None:
             return self.coder.tempered_loss(predictions, Y, weights)
         w = np.ones(len(Y)) if weights is None else weights
         residual = w[:, None] * (predictions - Y)
         squares = max(float((residual * (predictions - Y)).sum()), np.finfo(float).tiny)
-        return 0.5 * np.log(squares / (w.sum() * Y.shape[1])), residual / squares
+        total = float((w @ np.square(Y - np.average(Y, axis=0, weights=w))).sum())
+        return 0.5 * np.log(squares / total), residual / squares
 
     def _score(self, replay: _Replay, rows: Any, weights: np.ndarray | None) -> float:
         assert self.scorer is not None

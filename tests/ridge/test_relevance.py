@@ -17,7 +17,6 @@ from sknk.ridge._feature_maps import NoMapError
 from sknk.ridge._grid import GridSearch
 from sknk.ridge._relevance import Relevance, _Objective, univariate_relevance
 from sknk.ridge._selection import Criterion
-from tests.cases import rows
 from tests.reference import linalg
 from tests.reference import ridge as oracle
 
@@ -230,6 +229,12 @@ def test_relevance_raises_when_no_start_is_finite(table, monkeypatch):
         learned(table.X, table.y)
 
 
+def test_relevance_ignores_units_of_targets():
+    X, noise = wide(n=60, d=5)
+    y = np.abs(X[:, 0]) + X[:, 1] + noise
+    np.testing.assert_allclose(learned(X, 1e6 * y), learned(X, y), rtol=1e-6)
+
+
 @pytest.mark.gpu
 def test_relevance_agrees_on_gpu(table, cuda):
     expected = objective_of(problem(table.X, table.Y))(THETA)
@@ -290,8 +295,16 @@ def test_univariate_relevance_gives_a_constant_column_least():
     assert scales[1] == pytest.approx(scales[0] * np.sqrt(0.01 / 1.01), rel=1e-9)
 
 
+def test_univariate_relevance_is_one_when_no_column_explains_anything():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((50, 3))
+    X[:, 0] = 1.0
+    y = rng.standard_normal(50)
+    np.testing.assert_array_equal(univariate(X, y), np.ones(3))
+
+
 @pytest.mark.parametrize("value", [0.0, 3.0])
-def test_univariate_relevance_is_one_when_targets_are_constant(value):
+def test_univariate_relevance_is_one_when_targets_when_targets_are_constant(value):
     X, _ = wide(n=40, d=3)
     np.testing.assert_array_equal(univariate(X, np.full(40, value)), np.ones(3))
 
