@@ -24,6 +24,7 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+import pandas
 import torch
 from _peers import serve
 from scipy.stats import qmc
@@ -84,7 +85,7 @@ def regress(model: Any, table: Arrays) -> tuple[Arrays, Any]:
 
 def classify(model: Any, table: Arrays) -> tuple[Arrays, Any]:
     """Return labels and probabilities (m, C), zero for classes without training rows."""
-    X, X_test = (np.asarray(table[key], dtype=np.float64) for key in ("X", "X_test"))
+    X, X_test = framed(table) if "cat" in table else (table["X"], table["X_test"])
     present, codes = np.unique(table["y"].astype(np.int64), return_inverse=True)
     proba = np.zeros((len(X_test), int(table.get("n_classes", present.max() + 1))))
     chosen = None
@@ -94,6 +95,15 @@ def classify(model: Any, table: Arrays) -> tuple[Arrays, Any]:
         inner, chosen = model(X, codes, X_test, len(present))
         proba[:, present] = finite(inner)
     return {"predictions": proba.argmax(axis=1), "proba": proba}, chosen
+
+
+def framed(table: Arrays) -> list[Any]:
+    """Return rows as frames whose columns of categories say so, which LightGBM understands."""
+    both = pandas.DataFrame(np.vstack([table["X"], table["X_test"]]).astype(np.float64))
+    for column in table["cat"].tolist():
+        both[column] = both[column].astype("category")
+    n = len(table["X"])
+    return [both.iloc[:n], both.iloc[n:]]
 
 
 def finite(predictions: np.ndarray) -> np.ndarray:

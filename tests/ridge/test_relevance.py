@@ -60,7 +60,9 @@ def log_loss(f, labels, w):
 def naive_loss(p, loo, w):
     """Return the smooth loss of leave-one-out predictions, from its definition."""
     if p.criterion.coder is None:
-        return 0.5 * np.log(np.average(np.square(loo - p.Y).mean(axis=1), weights=w))
+        variance = np.square(p.Y - np.average(p.Y, axis=0, weights=w)).mean(axis=1)
+        squares = np.square(loo - p.Y).mean(axis=1)
+        return 0.5 * np.log(np.average(squares, weights=w) / np.average(variance, weights=w))
     if p.criterion.coder.multilabel:
         pairs = zip(loo.T, (p.Y.T > 0) * 1, strict=True)
         return np.mean([log_loss(f[:, None], labels, w) for f, labels in pairs])
@@ -220,11 +222,20 @@ def test_relevance_prior_pulls_scales_together():
     assert np.ptp(np.log(tight)) < 0.1 * np.ptp(np.log(loose))
 
 
-def test_relevance_raises_when_no_start_is_finite(table, monkeypatch):
+def test_relevance_raises_when_the_first_fit_fails(table, monkeypatch):
     def fail(*args, **options):
         raise NotPSDError("K + alpha I has a negative eigenvalue")
 
     monkeypatch.setattr(_relevance, "solve_ridge", fail)
+    with pytest.raises(NoMapError, match="has a negative eigenvalue"):
+        learned(table.X, table.y)
+
+
+def test_relevance_raises_when_no_start_is_finite(table, monkeypatch):
+    def fail(*args, **options):
+        return np.inf, np.zeros(table.X.shape[1] + 1)
+
+    monkeypatch.setattr(_Objective, "__call__", fail)
     with pytest.raises(NoMapError, match="no start of the search has a finite leave-one-out loss"):
         learned(table.X, table.y)
 
