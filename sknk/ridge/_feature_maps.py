@@ -108,11 +108,14 @@ class OuterProduct:
         Epsilon: how much of the identity stays.
     diagonal : bool
         Scales of features only.
+    centred : bool
+        Gradients less their mean.
     """
 
     power: float
     shrinkage: float
     diagonal: bool
+    centred: bool = False
 
     def check(self, fit: Fit, training: TrainingSet) -> None:
         """Refuse a function without a map."""
@@ -141,7 +144,7 @@ class OuterProduct:
         NoMapError
             If there are no gradients, or one direction is all of the map.
         """
-        M = gradient_outer_product(fit, training)
+        M = gradient_outer_product(fit, training, centred=self.centred)
         if self.diagonal:
             M = np.diag(np.diag(M))
         check_targets(training)
