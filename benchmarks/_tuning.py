@@ -1,7 +1,7 @@
 """Tables on which the defaults of the ridge classifier are chosen, and their splits.
 
 None is a test table of `uci.py`, nor another version of its rows. The tables whose regression is
-scored in `uci_regression.py` are left out as well.
+scored in `tables.py` are left out as well.
 """
 
 from dataclasses import dataclass
