@@ -11,6 +11,7 @@ comma-separated, of methods with semicolons) restrict the run.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,15 @@ HARD = "pumadyn32nm"  # 32 columns, of which few count
 
 def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
     """Score every table with everyone, peers first; judge all of them."""
-    sizes = QUICK if quick else FULL
-    asked = os.environ.get("SKNK_REGRESSION_TABLES")
     names = ("yacht", "auto93", "challenger") if quick else UCI9 + MORE + OF_GAUSSIAN_PROCESSES
+    return scores_of(names, QUICK if quick else FULL, Store(folder, __file__))
+
+
+def scores_of(names: Sequence[str], sizes: dict[str, int], store: Store) -> dict[str, Any]:
+    """Score these tables; return figures and bars."""
+    asked = os.environ.get("SKNK_REGRESSION_TABLES")
     wanted = [name for name in names if not asked or name in asked.split(",")]
     found, absent = stored(wanted)
-    store = Store(folder, __file__)
     peer = Peer.open(VARIABLE, WORKER)
     fits = fit_all(found, asked_for(contestants(sizes, peer)), sizes, store)
     if isinstance(peer, Peer):
