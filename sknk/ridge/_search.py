@@ -102,20 +102,15 @@ class RidgeSearch(BaseRidge):
                 f"n_samples={len(training.first)} distinct row of positive weight; leave-one-out "
                 "needs at least 2. Use NTKRidge for a single one."
             )
-        folds = self._folds(X, criterion.y)
         grid = GridSearch(
             kernel,
             self._candidates(kernel),
             self._checked_alphas(),
             self.fit_intercept,
-            folds,
+            self._folds(X, criterion.y),
             self.verbose,
         )
-        some, own = training, criterion
-        if folds is None and self.search_rows is not None and kernel is not None:
-            index = training.sample(self.search_rows, classes=self._is_classifier())
-            if len(index) < len(training.first):
-                some, own = training.part(index), criterion.on(training, index)
+        some, own = self._searched(training, criterion)
         for name in _LEARNED.intersection(vars(self)):  # of an earlier fit
             delattr(self, name)
         if self.feature_learning is None:
@@ -126,6 +121,17 @@ class RidgeSearch(BaseRidge):
             fit = self._fitted_to_all(fit, grid.alphas, training, criterion)
         self._keep(fit, training, criterion)
         return fit.loo
+
+    def _searched(
+        self, training: TrainingSet, criterion: Criterion
+    ) -> tuple[TrainingSet, Criterion]:
+        """Return the rows on which kernels and maps are chosen: folds need all."""
+        if self.cv is not None or self.search_rows is None or training.precomputed:
+            return training, criterion
+        index = training.sample(self.search_rows, classes=self._is_classifier())
+        if len(index) == len(training.first):
+            return training, criterion
+        return training.part(index), criterion.on(training, index)
 
     def _learn(self, grid: GridSearch, training: TrainingSet, criterion: Criterion) -> Fit:
         """Search for features, set what is known of them."""
@@ -160,7 +166,8 @@ class RidgeSearch(BaseRidge):
         self.feature_map_ = np.ones(d) if fit.feature_map is None else fit.feature_map
         self.feature_matrix_ = gradient_outer_product(fit, training)
         squares = np.diag(self.feature_matrix_)
-        self.feature_importances_ = np.zeros(d) if found.reasons else squares / squares.sum()
+        known = not found.reasons and squares.any()
+        self.feature_importances_ = squares / squares.sum() if known else np.zeros(d)
         self.feature_learning_, self.rounds_ = found.chosen
         self.feature_path_ = {name: np.array(column) for name, column in found.path.items()}
 
