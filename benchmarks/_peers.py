@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Self
 
+import numpy as np
 from _common import clean_environment
 
 
@@ -94,6 +95,23 @@ class Peer:
             last = (self._errors.read().strip().splitlines() or ["no message"])[-1]
             raise RuntimeError(last)
         return json.loads(line)
+
+    def fit(self, model: str, task: str, **arrays: np.ndarray) -> tuple[dict[str, Any], Any]:
+        """Fit a model of the worker's to arrays; return what it leaves in a file, and its reply.
+
+        Raises
+        ------
+        RuntimeError
+            If the worker has ended, or the fit has failed.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file, out = f"{folder}/in.npz", f"{folder}/out.npz"
+            np.savez(file, **arrays)
+            reply = self.ask(case="fit", model=model, task=task, file=file, out=out)
+            if "error" in reply:
+                raise RuntimeError(reply["error"])
+            with np.load(out, allow_pickle=False) as found:
+                return dict(found), reply
 
     def timed(self, **request: Any) -> Callable[[], float]:
         """Return a function that makes the request and returns the seconds of the reply."""

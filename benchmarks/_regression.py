@@ -1,6 +1,5 @@
 """Contestants for regression on tables: the same rows for all, everything chosen inside them."""
 
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -183,14 +182,8 @@ def elsewhere(peer: Peer, model: str, rows: Rows) -> Result:
         If the worker has ended, or the fit has failed.
     """
     X, y, X_test, y_test = rows
-    with tempfile.TemporaryDirectory() as folder:
-        file, out = f"{folder}/in.npz", f"{folder}/out.npz"
-        np.savez(file, X=X, y=y, X_test=X_test)
-        reply = peer.ask(case="fit", model=model, task="regression", file=file, out=out)
-        if "error" in reply:
-            raise RuntimeError(reply["error"])
-        with np.load(out, allow_pickle=False) as found:
-            error = rmse(found["predictions"], y_test)
+    found, reply = peer.fit(model, "regression", X=X, y=y, X_test=X_test)
+    error = rmse(found["predictions"], y_test)
     return {"rmse": error, "fit_seconds": rounded(reply["seconds"]), "chosen": reply["chosen"]}
 
 

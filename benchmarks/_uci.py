@@ -1,11 +1,9 @@
 """Contestants of `uci.py` that see one training part: everything is chosen inside it."""
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -280,15 +278,9 @@ class Worker:
             If the worker or its fit has failed.
         """
         assert isinstance(self.peer, Peer)
-        with tempfile.TemporaryDirectory() as folder:
-            file, out = Path(folder) / "in.npz", Path(folder) / "out.npz"
-            np.savez(file, X=fold.X, y=fold.y, X_test=fold.X_test, n_classes=fold.n_classes)
-            request = {"case": "fit", "model": model, "task": "classification"}
-            reply = self.peer.ask(**request, file=str(file), out=str(out))
-            if "error" in reply:
-                raise RuntimeError(reply["error"])
-            with np.load(out, allow_pickle=False) as found:
-                return found["predictions"], found["proba"]
+        arrays = {"X": fold.X, "y": fold.y, "X_test": fold.X_test}
+        found, _ = self.peer.fit(model, "classification", n_classes=fold.n_classes, **arrays)
+        return found["predictions"], found["proba"]
 
     def close(self) -> None:
         """End the process, if there is one."""

@@ -1,6 +1,6 @@
 """How feature learning was chosen: powers, shrinkage, centring, priors, and when a map is taken.
 
-On 30 regression tables that no other script scores, at most 500 training rows and 1000 test rows.
+On 30 regression tables that `tables.py` does not score, at most 500 training and 1000 test rows.
 Every map is learned on all training rows and judged on the test rows; it is also learned without
 each of three folds and judged there, as the estimator does. Rules, so many standard errors, are
 replayed on the stored losses: what would have been chosen, and what it does to the test error.

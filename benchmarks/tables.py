@@ -281,6 +281,7 @@ def beside_best(table: dict[str, Any] | None) -> float | None:
         return None
     errors = {who: line["rmse"] for who, line in table["contestants"].items() if line["rmse"]}
     mine = errors.pop(OURS, None)
+    errors.pop(PLAIN, None)
     return None if mine is None or not errors else rounded(mine / min(errors.values()))
 
 

@@ -24,6 +24,7 @@ from _store import Result, Store, _name
 from _tables import stored
 from _uci import (
     FOREST,
+    LEARNED,
     METHODS,
     OURS,
     SVM,
@@ -40,6 +41,7 @@ from _uci_summary import Scores, against, overall
 
 FOLDS = 4
 SMALL = (60, 1100)
+MANY = 1000
 KNOWN = {
     "published_ntk_svm": 81.95,
     "published_ntk_ridge": 81.56,
@@ -179,15 +181,18 @@ def summarized(tables: dict[str, Any]) -> dict[str, Any]:
         "tables": {"all": len(tables), "honest": len(scores), "published": len(seen)},
         "honest": overall(scores, honest),
         "ours_against": {peer: paired(tables, peer) for peer in peers},
+        "features_against": {
+            peer: paired(tables, peer, LEARNED) for peer in honest if peer != LEARNED
+        },
         "ours_against_published": {peer: mixed(tables, peer) for peer in leaky if peers},
         "published": overall(seen, leaky),
     }
 
 
-def paired(tables: dict[str, Any], peer: str) -> dict[str, Any]:
-    """Compare us with one method, over the tables that both have finished."""
-    scores = complete(tables, "honest", (OURS, peer))
-    return {"tables": len(scores), **against(scores, OURS, peer)}
+def paired(tables: dict[str, Any], peer: str, mine: str = OURS) -> dict[str, Any]:
+    """Compare one of our models with another method, over the tables that both have finished."""
+    scores = complete(tables, "honest", (mine, peer))
+    return {"tables": len(scores), **against(scores, mine, peer)}
 
 
 def mixed(tables: dict[str, Any], peer: str) -> dict[str, Any]:
@@ -202,18 +207,26 @@ def mixed(tables: dict[str, Any], peer: str) -> dict[str, Any]:
 
 def bars(tables: dict[str, Any]) -> list[dict[str, Any]]:
     """Judge what was asked for, each pair over the tables that both have finished."""
-    compared = {peer: paired(tables, peer) for peer in METHODS if peer != OURS}
-    forest, svm, leaky = compared[FOREST], compared[SVM], mixed(tables, NTK_SVM)
-    gaps = [found.get("log_loss_difference") for found in compared.values()]
-    gap = None if None in gaps else min(gaps)
-    points, p = "mean_difference", forest.get("wilcoxon_p")
-    return [
-        bar("ours minus forest, points of accuracy", forest.get(points), 0.8, at_least=True),
-        bar("ours minus tuned RBF-SVM, points", svm.get(points), 0.8, at_least=True),
-        bar("ours minus published NTK-SVM, points", leaky.get(points), 0.0, at_least=True),
-        bar("mean log loss of the best other minus ours, nats", gap, 0.0, at_least=True),
-        bar("Wilcoxon's p against the forest", p, 0.05, at_least=False),
-    ]
+    peers = [m for m in METHODS if m not in (OURS, LEARNED)]
+    points, p = "mean_difference", "wilcoxon_p"
+    found = []
+    for mine, name in ((OURS, "ours"), (LEARNED, "features learned")):
+        compared = {peer: paired(tables, peer, mine) for peer in peers}
+        gaps = [line["log_loss_difference"] for line in compared.values() if line["tables"]]
+        for peer, title in ((FOREST, "forest"), (SVM, "tuned RBF-SVM")):
+            value = compared[peer].get(points)
+            found.append(bar(f"{name} minus {title}, points", value, 0.8, at_least=True))
+        least = min(gaps, default=None)
+        found.append(bar(f"least log loss of others minus {name}", least, 0.0, at_least=True))
+        value = compared[FOREST].get(p)
+        found.append(bar(f"{name}: Wilcoxon's p against the forest", value, 0.05, at_least=False))
+    leaky = mixed(tables, NTK_SVM).get(points)
+    found.append(bar("ours minus published NTK-SVM, points", leaky, 0.0, at_least=True))
+    many = {name: table for name, table in tables.items() if table["rows"] >= MANY}
+    for title, group in (("", tables), (f", {MANY} rows or more", many)):
+        gain = paired(group, OURS, LEARNED).get(points)
+        found.append(bar(f"features minus without{title}, points", gain, 0.0, at_least=True))
+    return found
 
 
 def show(which: str, summary: dict[str, Any]) -> None:

@@ -115,7 +115,7 @@ class TrainingSet:
         )
 
     def sample(self, most: int, *, classes: bool = False) -> np.ndarray:
-        """Return at most so many of the distinct rows, of the same spread of targets.
+        """Return so many of the distinct rows, of the same spread of targets.
 
         Whatever the order of the rows: they are sorted by target, and one of every few neighbours
         is drawn with a fixed seed.

@@ -26,8 +26,8 @@ __all__ = ["NTKRidgeCV", "NTKRidgeClassifierCV"]
 class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
     r"""Kernel ridge regression that chooses its kernel and ridge by exact leave-one-out.
 
-    One Gram recursion serves all depths, one eigendecomposition all ridges of a kernel: no model is
-    refitted. With G = (K + alpha/w)^-1 and y centred without row i,
+    One Gram recursion serves all depths, one eigendecomposition all ridges of a kernel: the search
+    refits no model. With G = (K + alpha/w)^-1 and y centred without row i,
 
     .. math:: y_i - f_{-i}(x_i) = ([G y]_i - \bar y_{-i} [G 1]_i) / G_{ii}
 
@@ -49,10 +49,6 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
         A scikit-learn scorer of predictions; None is the negative mean squared error.
     fit_intercept : bool, default=True
         Centre the targets at their weighted mean, anew in every leave-one-out fit.
-    device : str or None, default=None
-        "auto", a torch device, or None for what is configured (the CPU).
-    dtype : {"float32", "float64"} or None, default=None
-        None computes in float64 whatever the input.
     feature_learning : None, "auto", "agop", "agop_diag" or "ard", default=None
         Learn a linear map of the columns from the fitted function, refit on mapped rows: by its
         average gradient outer product (whole or diagonal), or by scales that minimise the
@@ -65,15 +61,19 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
         Rows of the search: above it kernels and maps are chosen on a part of that size, of the same
         spread of targets, which `cv_results_` and `feature_path_` tell of; the choice is fitted to
         all rows, with the best of three neighbouring ridges. None, or `cv`, searches with all.
+    device : str or None, default=None
+        "auto", a torch device, or None for what is configured (the CPU).
+    dtype : {"float32", "float64"} or None, default=None
+        None computes in float64 whatever the input.
     verbose : int, default=0
         1 shows progress on stderr.
 
     Attributes
     ----------
     best_params_ : dict
-        Chosen kernel parameters and ``alpha``.
+        Chosen kernel parameters and ``alpha``, a line of `cv_results_`.
     alpha_ : float
-        Chosen ridge.
+        Ridge of the fit: that of `best_params_`, or above `search_rows` rows a neighbour.
     kernel_ : kernel or "precomputed"
         Chosen kernel.
     best_score_, best_index_ : float, int
@@ -207,10 +207,10 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
         Weights of classes; they multiply `sample_weight`.
     fit_intercept : bool, default=True
         Centre the coded classes at their weighted mean.
-    device : str or None, default=None
-        "auto", a torch device, or None for what is configured (the CPU).
     feature_learning, max_rounds, search_rows : object
         As in :class:`NTKRidgeCV`; maps are judged by log loss.
+    device : str or None, default=None
+        "auto", a torch device, or None for what is configured (the CPU).
     dtype : {"float32", "float64"} or None, default=None
         None computes in float64 whatever the input.
     verbose : int, default=0

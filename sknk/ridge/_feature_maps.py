@@ -1,6 +1,7 @@
 """Linear maps of the rows from the gradients of a fitted function."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +52,12 @@ def gradient_outer_product(fit: Fit, training: TrainingSet, *, centred: bool = F
     ndarray of shape (d, d)
         Symmetric, positive semi-definite; units of y squared over those of the columns.
     """
+    if centred not in fit.known:
+        fit.known[centred] = _outer_product(fit, training, centred)
+    return fit.known[centred]
+
+
+def _outer_product(fit: Fit, training: TrainingSet, centred: bool) -> np.ndarray:
     assert fit.kernel is not None
     rows = training.distinct
     w = torch.as_tensor(training.copies, dtype=rows.dtype, device=rows.device)
@@ -112,6 +119,8 @@ class OuterProduct:
         Gradients less their mean.
     """
 
+    most_rounds: ClassVar[float] = np.inf
+
     power: float
     shrinkage: float
     diagonal: bool
@@ -144,10 +153,10 @@ class OuterProduct:
         NoMapError
             If there are no gradients, or one direction is all of the map.
         """
+        check_targets(training)
         M = gradient_outer_product(fit, training, centred=self.centred)
         if self.diagonal:
             M = np.diag(np.diag(M))
-        check_targets(training)
         scale = np.trace(M) / len(M)
         if not np.isfinite(M).all() or scale <= _NOTHING * np.var(training.Y, axis=0).sum():
             raise NoMapError("every gradient of the fitted function is zero")

@@ -9,6 +9,7 @@ import numpy as np
 
 from sknk._progress import progress
 from sknk._training import TrainingSet
+from sknk.exceptions import NotPSDError
 from sknk.ridge._feature_maps import NoMapError, OuterProduct
 from sknk.ridge._grid import Fit, GridSearch
 from sknk.ridge._relevance import Relevance
@@ -96,18 +97,19 @@ class FeatureSearch:
         plain = self.grid.run(training, criterion)
         few = self.grid.best_kernels(plain, _KERNELS)
         able, reasons = self._able(plain, training, criterion)
-        judged = training.sample(_MOST)
-        part = training.part(judged)
-        own_loss = replace(criterion.on(training, judged), scorer=None)
-        losses = able._held_out(few, part, own_loss)
+        part, own = training, replace(criterion, scorer=None)
+        if self.grid.folds is None:
+            judged = training.sample(_MOST)
+            part, own = training.part(judged), own.on(training, judged)
+        losses = able._held_out(few, part, own)
         chosen, path = choose(losses, part.copies)
-        fits = [plain]
+        (name, rounds), fits = chosen, [plain]
+        grids = [few] * (rounds - 1) + [self.grid] * (rounds > 0)
         try:
-            name, rounds = chosen
-            grids = [few] * (rounds - 1) + [self.grid] * (rounds > 0)
             fits += able._rounds(name, grids, plain, training, criterion)
         except NoMapError as reason:
-            fits, chosen, reasons = [plain], _PLAIN, [str(reason)]
+            chosen = (name, len(fits) - 1) if fits[1:] else _PLAIN
+            reasons = [] if fits[1:] else [str(reason)]
         scores = {(chosen[0] if r else "none", r): fit.score for r, fit in enumerate(fits)}
         path["score"] = [scores.get(step, np.nan) for step in losses]
         return Learned(fits[-1], chosen, path, reasons)
@@ -138,11 +140,12 @@ class FeatureSearch:
         """Yield the fit after every round, by the search of that round."""
         fit = plain
         for grid in grids:
-            fit = grid.run(training, criterion, self.learners[name].learn(fit, training, criterion))
+            A = self.learners[name].learn(fit, training, criterion)
+            try:
+                fit = grid.run(training, criterion, A)
+            except NotPSDError as error:
+                raise NoMapError(str(error)) from error
             yield fit
-
-    def _most_rounds(self, name: str) -> int:
-        return 1 if isinstance(self.learners[name], Relevance) else self.max_rounds
 
     def _held_out(
         self, few: GridSearch, training: TrainingSet, criterion: Criterion
@@ -152,9 +155,8 @@ class FeatureSearch:
         losses = {_PLAIN: np.full(u, np.nan)}
         if u < _FOLDS * _FEWEST:
             return losses
-        dealt = training.deal(_FOLDS)
-        for fold in progress(range(_FOLDS), verbose=self.verbose, unit="fold"):
-            inside, outside = np.flatnonzero(dealt != fold), np.flatnonzero(dealt == fold)
+        few = replace(few, folds=None)
+        for inside, outside in progress(self._folds(training), verbose=self.verbose, unit="fold"):
             part, rest = training.part(inside), training.part(outside)
             own = criterion.on(training, inside)
             for step, fit in self._fold_fits(few, part, own):
@@ -163,6 +165,15 @@ class FeatureSearch:
                 )
         return losses
 
+    def _folds(self, training: TrainingSet) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return distinct rows inside and outside every fold: those of the grid, or three."""
+        if self.grid.folds is None:
+            dealt = training.deal(_FOLDS)
+            return [(np.flatnonzero(dealt != k), np.flatnonzero(dealt == k)) for k in range(_FOLDS)]
+        pairs = [[np.unique(training.group[rows]) for rows in fold] for fold in self.grid.folds]
+        known = [[rows[rows >= 0] for rows in pair] for pair in pairs]
+        return [(inside, np.setdiff1d(outside, inside)) for inside, outside in known]
+
     def _fold_fits(
         self, few: GridSearch, part: TrainingSet, criterion: Criterion
     ) -> Iterator[tuple[Step, Fit]]:
@@ -170,7 +181,7 @@ class FeatureSearch:
         plain = few.run(part, criterion)
         yield _PLAIN, plain
         for name in self.learners:
-            most, fit = self._most_rounds(name), plain
+            most, fit = int(min(self.max_rounds, self.learners[name].most_rounds)), plain
             fits = self._rounds(name, [few] * most, plain, part, criterion)
             for r in range(1, most + 1):
                 with suppress(NoMapError, StopIteration):
@@ -209,6 +220,10 @@ def choose(
     path : dict of str to list
         One line for every step.
     """
+    seen = ~np.isnan(losses[_PLAIN])
+    if seen.any():  # folds need not hold all rows
+        losses = {step: loss[seen] for step, loss in losses.items()}
+        weights = weights[seen]
     share = weights / weights.sum()
     path: dict[str, list[Any]] = {
         name: [] for name in ("feature_learning", "round", "held_out_loss", "gain", "gain_error")

@@ -1,7 +1,7 @@
 """The search over kernels and ridges: one Gram recursion for depths, one spectrum for ridges."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
+
+_ROUNDINGS = 8.0  # of the trace, by which the smallest eigenvalue may be off
 
 
 def classification_grid() -> list[dict[str, list[Any]]]:
@@ -64,7 +66,9 @@ class Fit:
     feature_map : ndarray of shape (d,) or (d, d), or None
         Of the rows before the inner kernel.
     params : dict
-        Chosen kernel parameters and ``alpha``.
+        Chosen kernel parameters and ``alpha``, as in `results`.
+    alpha : float
+        Ridge of the fit.
     coef, intercept : Tensor of shape (u, t) and (t,)
         Dual coefficients and what targets were centred by.
     loo : ndarray of shape (u, t)
@@ -75,17 +79,21 @@ class Fit:
         One line for every kernel and ridge.
     index : int
         Line of the winner.
+    known : dict of bool to ndarray
+        Gradient outer products, centred or not, once they were asked for.
     """
 
     kernel: Kernel | None
     feature_map: np.ndarray | None
     params: dict[str, Any]
+    alpha: float
     coef: Tensor
     intercept: Tensor
     loo: np.ndarray
     fit_intercept: bool
     results: dict[str, Any]
     index: int
+    known: dict[bool, np.ndarray] = field(default_factory=dict, init=False, compare=False)
 
     def predict(self, rows: np.ndarray, training: TrainingSet) -> np.ndarray:
         """Return f of new rows, (m, t), from the rows it was fitted to."""
@@ -98,11 +106,6 @@ class Fit:
     def score(self) -> float:
         """Score of the choice; higher is better."""
         return float(self.results["mean_test_score"][self.index])
-
-    @property
-    def alpha(self) -> float:
-        """Chosen ridge."""
-        return float(self.params["alpha"])
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class GridSearch:
         Of the rows as passed; None is leave-one-out.
     verbose : int
         1 shows progress.
+    forgives : bool
+        Score ridges below the rounding of a Gram matrix as NaN, where others would raise.
     """
 
     kernel: Kernel | None
@@ -131,6 +136,7 @@ class GridSearch:
     fit_intercept: bool
     folds: Folds | None
     verbose: int
+    forgives: bool = False
 
     def run(
         self,
@@ -166,7 +172,8 @@ class GridSearch:
         if self.kernel is not None:
             final = self.kernel.clone_with_params(self.candidates[chosen])
         if best is None or best[0] != chosen:
-            path = self._path(seen.gram(final), training)
+            K = seen.gram(final)
+            path = self._path(K, training, self._solvable(K, training))
         else:
             path = best[1]
         if final is not None and feature_map is not None:
@@ -175,6 +182,7 @@ class GridSearch:
             final,
             feature_map,
             results["params"][winner],
+            float(self.alphas[ridge]),
             path.dual_coef[ridge],
             path.intercept,
             to_numpy(path.loo_predictions[ridge]).astype(np.float64),
@@ -200,14 +208,17 @@ class GridSearch:
         total = len(self.candidates)
         grams = self._grams(training)
         for index, K in progress(grams, verbose=self.verbose, total=total, unit="kernel"):
+            alphas = self._solvable(K, training)
             if self.folds is not None:
                 scores[index] = fold_scores(
-                    K, training, criterion, self.folds, self.alphas, self.fit_intercept
+                    K, training, criterion, self.folds, alphas, self.fit_intercept
                 )
+                scores[index, :, alphas > self.alphas] = np.nan
                 continue
-            path = self._path(K, training)
+            path = self._path(K, training, alphas)
             loo = to_numpy(path.loo_predictions).astype(np.float64, copy=False)
             scores[index] = loo_scores(loo, training, criterion)
+            scores[index, :, alphas > self.alphas] = np.nan
             top = np.max(scores[index], where=~np.isnan(scores[index]), initial=-np.inf)
             if best is None or top > best[0] or (top == best[0] and index < best[1]):
                 best = (top, index, path)
@@ -218,12 +229,20 @@ class GridSearch:
             return [(0, training.gram(None))]
         return self.kernel._gram_path(training.distinct, None, self.candidates)
 
-    def _path(self, K: Tensor, training: TrainingSet) -> RidgePath:
+    def _solvable(self, K: Tensor, training: TrainingSet) -> np.ndarray:
+        """Return the ridges, those that rounding may make indefinite raised to one it cannot."""
+        if not self.forgives:
+            return self.alphas
+        trace = float(training.copies @ to_numpy(K.diagonal()).astype(np.float64))
+        least = _ROUNDINGS * torch.finfo(K.dtype).eps * trace
+        return np.maximum(self.alphas, min(least, self.alphas.max()))
+
+    def _path(self, K: Tensor, training: TrainingSet, alphas: np.ndarray) -> RidgePath:
         return RidgePath(
             K,
             training.Y,
             training.weights,
-            alphas=self.alphas,
+            alphas=alphas,
             fit_intercept=self.fit_intercept,
             left_out=training.left_out(),
             overwrite=True,

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
@@ -22,7 +23,7 @@ from sknk.ridge._solved import solve_ridge
 
 __all__ = ["Relevance", "univariate_relevance"]
 
-_LOG_SCALES, _LOG_ALPHAS = (-6.0, 3.0), (np.log(1e-6), np.log(1e4))
+_LOG_SCALES, _LOG_ALPHAS = (-6.0, 3.0), (np.log(1e-8), np.log(1e4))
 _LARGEST_START = 0.03
 _STARTING_SCALES = OuterProduct(power=0.25, shrinkage=0.01, diagonal=True)
 _BINS, _ROUNDING = 10, 1e-12
@@ -50,6 +51,8 @@ class Relevance:
     first, steps : int
         Steps of every start, and of the best one after them.
     """
+
+    most_rounds: ClassVar[float] = 1
 
     prior: float = 3.0
     rows: int = 600
@@ -83,6 +86,7 @@ class Relevance:
             If no start has a finite loss.
         """
         part = training.part(training.sample(self.rows))
+        check_targets(part)
         begin = loosened(fit, part)
         starts = [univariate_relevance(part)]
         with suppress(NoMapError):
@@ -125,9 +129,7 @@ def loosened(fit: Fit, training: TrainingSet) -> Fit:
         )
     except NotPSDError as error:
         raise NoMapError(str(error)) from error
-    return replace(
-        fit, params={**fit.params, "alpha": alpha}, coef=solved.coef, intercept=solved.intercept
-    )
+    return replace(fit, alpha=alpha, coef=solved.coef, intercept=solved.intercept)
 
 
 class _Objective:

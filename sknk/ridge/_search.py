@@ -12,7 +12,7 @@ from sklearn.model_selection import check_cv
 
 from sknk._training import TrainingSet
 from sknk._validation import Interval, StrOptions
-from sknk.exceptions import NumericalWarning
+from sknk.exceptions import NotPSDError, NumericalWarning
 from sknk.kernels import NTK
 from sknk.kernels._adapt import Foreign
 from sknk.kernels._base import Kernel
@@ -109,6 +109,7 @@ class RidgeSearch(BaseRidge):
             self.fit_intercept,
             self._folds(X, criterion.y),
             self.verbose,
+            forgives=self.alphas is None,
         )
         some, own = self._searched(training, criterion)
         for name in _LEARNED.intersection(vars(self)):  # of an earlier fit
@@ -128,7 +129,9 @@ class RidgeSearch(BaseRidge):
         """Return the rows on which kernels and maps are chosen: folds need all."""
         if self.cv is not None or self.search_rows is None or training.precomputed:
             return training, criterion
-        index = training.sample(self.search_rows, classes=self._is_classifier())
+        labels = criterion.coder is not None and criterion.coder.multilabel
+        classes = self._is_classifier() and not labels
+        index = training.sample(self.search_rows, classes=classes)
         if len(index) == len(training.first):
             return training, criterion
         return training.part(index), criterion.on(training, index)
@@ -143,8 +146,7 @@ class RidgeSearch(BaseRidge):
             )
         wanted = self.feature_learning
         learners = {k: v for k, v in LEARNERS.items() if wanted in ("auto", k)}
-        by_loo = replace(grid, folds=None)
-        found = FeatureSearch(by_loo, learners, self.max_rounds, self.verbose).run(
+        found = FeatureSearch(grid, learners, self.max_rounds, self.verbose).run(
             training, criterion
         )
         if found.reasons:
@@ -153,20 +155,17 @@ class RidgeSearch(BaseRidge):
                 f"{'; '.join(dict.fromkeys(found.reasons))}. The features stay as they "
                 "are; look at the targets and at the scales of the columns.",
                 NumericalWarning,
-                stacklevel=2,
+                stacklevel=5,  # the caller of fit
             )
-        fit = found.fit
-        if grid.folds is not None:
-            fit = grid.run(training, criterion, fit.feature_map)
-        self._describe(found, fit, training)
-        return fit
+        self._describe(found, training)
+        return found.fit
 
-    def _describe(self, found: Learned, fit: Fit, training: TrainingSet) -> None:
-        d = training.rows.shape[1]
+    def _describe(self, found: Learned, training: TrainingSet) -> None:
+        fit, d = found.fit, training.rows.shape[1]
         self.feature_map_ = np.ones(d) if fit.feature_map is None else fit.feature_map
         self.feature_matrix_ = gradient_outer_product(fit, training)
         squares = np.diag(self.feature_matrix_)
-        known = not found.reasons and squares.any()
+        known = np.ptp(training.Y, axis=0).any() and squares.any()
         self.feature_importances_ = squares / squares.sum() if known else np.zeros(d)
         self.feature_learning_, self.rounds_ = found.chosen
         self.feature_path_ = {name: np.array(column) for name, column in found.path.items()}
@@ -177,21 +176,24 @@ class RidgeSearch(BaseRidge):
         """Fit the kernel chosen on some rows to all, with the best of three neighbouring ridges."""
         at = int(np.searchsorted(np.sort(alphas), fit.alpha))
         near = np.sort(alphas)[max(at - 1, 0) : at + 2]
-        best: tuple[float, Fit] | None = None
+        K = training.gram(fit.kernel)
+        fits: list[tuple[float, Fit]] = []
         for alpha in near:
-            solved = solve_ridge(
-                training.gram(fit.kernel), training, alpha, fit_intercept=self.fit_intercept
-            )
-            loo = solved.leave_one_out(training.left_out())
-            score = loo_scores(loo[None], training, criterion)[0, 0]
-            if best is None or score > best[0]:
-                params = {**fit.params, "alpha": float(alpha)}
-                all_rows = replace(
-                    fit, params=params, coef=solved.coef, intercept=solved.intercept, loo=loo
+            try:
+                solved = solve_ridge(
+                    K.clone(), training, float(alpha), fit_intercept=self.fit_intercept
                 )
-                best = (score, all_rows)
-        assert best is not None
-        return best[1]
+            except NotPSDError:
+                if alpha == near[-1] and not fits:
+                    raise
+                continue
+            loo = solved.leave_one_out(training.left_out())
+            score = float(loo_scores(loo[None], training, criterion)[0, 0])
+            found = replace(
+                fit, alpha=float(alpha), coef=solved.coef, intercept=solved.intercept, loo=loo
+            )
+            fits.append((-np.inf if np.isnan(score) else score, found))
+        return max(fits, key=lambda pair: pair[0])[1]
 
     def _keep(self, fit: Fit, training: TrainingSet, criterion: Criterion) -> None:
         self.cv_results_, self.best_index_ = fit.results, fit.index

@@ -153,7 +153,7 @@ class Criterion:
         residual = w[:, None] * (predictions - Y)
         squares = max(float((residual * (predictions - Y)).sum()), np.finfo(float).tiny)
         total = float((w @ np.square(Y - np.average(Y, axis=0, weights=w))).sum())
-        return 0.5 * np.log(squares / total), residual / squares
+        return 0.5 * np.log(squares / max(total, np.finfo(float).tiny)), residual / squares
 
     def _score(self, replay: _Replay, rows: Any, weights: np.ndarray | None) -> float:
         assert self.scorer is not None

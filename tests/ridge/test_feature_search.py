@@ -723,3 +723,42 @@ def test_features_do_no_harm_where_all_columns_count(seed):
     X, y = scale(X)[order], y[order]
     plain, auto = (held_out_error(NTKRidgeCV(feature_learning=f), X, y) for f in (None, "auto"))
     assert auto < 1.05 * plain
+
+
+# --- ridges below rounding, folds of one's own ---------------------------------------------------
+
+
+@pytest.mark.parametrize("feature_learning", [None, "auto"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_default_ridges_leave_out_those_below_rounding(dtype, feature_learning):
+    X = rows(100)
+    options = {"param_grid": {"depth": [1]}, "dtype": dtype}
+    model = NTKRidgeCV(feature_learning=feature_learning, **options)
+    model.fit(X, np.sin(X[:, 0]) + X[:, 1])
+    scores = model.cv_results_["mean_test_score"]
+    assert np.isnan(scores[0]) == (dtype == "float32")
+    assert np.isfinite(scores[-1])
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_default_ridges_serve_columns_far_from_zero():
+    years = np.linspace(1950.0, 2019.0, 80)[:, None]
+    model = NTKRidgeCV().fit(years, np.sin(years[:, 0] / 10.0))
+    assert np.isfinite(model.predict(years)).all()
+
+
+def test_features_of_targets_that_are_nearly_all_equal_are_none():
+    X, y = rows(90), np.ones(90)
+    y[0] = 5.0
+    model = search("auto", fit_intercept=False).fit(X, y)
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_features_are_judged_on_the_folds_of_cv():
+    X, y = friedman(90)
+    folds = [(np.arange(30, 90), np.arange(30)), (np.arange(30), np.arange(30, 60))]
+    model = search("agop_diag", cv=folds).fit(X, y)
+    plain = [search(None).fit(X[inside], y[inside]) for inside, _ in folds]
+    pairs = zip(plain, folds, strict=True)
+    squares = [(model.predict(X[out]) - y[out]) ** 2 for model, (_, out) in pairs]
+    assert model.feature_path_["held_out_loss"][0] == pytest.approx(np.concatenate(squares).mean())

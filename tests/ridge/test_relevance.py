@@ -134,7 +134,7 @@ def test_relevance_search_stays_between_bounds_and_descends(table):
     found = objective.minimize(start, -100.0, 5)
     low, high = _relevance._LOG_SCALES
     assert ((found.x[:-1] >= low) & (found.x[:-1] <= high)).all()
-    assert found.x[-1] >= np.log(1e-6)
+    assert found.x[-1] >= np.log(1e-8) - 1e-12
     first = objective(np.append(np.clip(start, low, high), np.log(1e-6)))[0]
     assert found.fun < first
 
