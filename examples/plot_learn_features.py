@@ -91,7 +91,7 @@ for table, (X, y) in tables.items():
 # ------------------
 # Each map is learned without a part of the rows and judged on it. ``feature_path_`` has the mean
 # losses, what maps gain over none, and the standard errors of those differences. The map of largest
-# gain is taken, if it gains more than its error.
+# gain is taken, if it gains more than 1.5 times its error.
 
 path = fitted["Friedman's function"][-1].feature_path_
 print("\nFriedman's function, first fold")

@@ -2,8 +2,10 @@
 
 import numpy as np
 from sklearn.gaussian_process.kernels import RBF
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from sknk import (
+    FeatureLearner,
     NTKGaussianProcessClassifier,
     NTKGaussianProcessRegressor,
     NTKRidge,
@@ -49,6 +51,10 @@ from sknk.kernels import (
     Repeat,
     Sin,
 )
+from sknk.preprocessing import SmoothClip
+from sknk.preprocessing._categories import LevelEncoder
+from sknk.preprocessing._scale import NormalScores, SpreadScaler
+from sknk.preprocessing._target import SkewTransformer
 
 # --- rows --------------------------------------------------------------------------------------
 
@@ -267,6 +273,25 @@ ESTIMATORS = [
         NTK(depth=1), inference="variational", rank=20, max_epochs=5, random_state=0
     ),
     NTKGaussianProcessClassifier(RBF(), class_weight="balanced", **FEW),
+]
+
+CODES = OrdinalEncoder(
+    handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1
+)
+LEVELS = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+TRANSFORMERS = [
+    FeatureLearner(NTKRidgeCV(feature_learning="agop", max_rounds=1, **SEARCH)),
+    FeatureLearner(NTKRidgeClassifierCV(feature_learning="agop_diag", max_rounds=1, **SEARCH)),
+    SmoothClip(),
+    SmoothClip(limit=0.5),
+    SpreadScaler(),
+    SpreadScaler(robust=False),
+    NormalScores(),
+    NormalScores(n_quantiles=5),
+    SkewTransformer(),
+    SkewTransformer(threshold=0.0),
+    LevelEncoder(CODES),
+    LevelEncoder(LEVELS),
 ]
 
 # In float32 where the checks' tolerances, relative 1e-7, do not apply.

@@ -27,7 +27,7 @@ LEARNERS: Mapping[str, Learner] = {
 }
 _PLAIN: Step = ("none", 0)
 _FOLDS = 3
-_KERNELS = 3  # of the grid that maps are tried with
+_KERNELS, _LAST = 3, 6  # of the grid that maps are tried with, and those of the last round
 _ERRORS = 1.5
 _FEWEST, _MOST = 10, 1500  # rows of a fold, and of all folds
 
@@ -104,7 +104,8 @@ class FeatureSearch:
         losses = able._held_out(few, part, own)
         chosen, path = choose(losses, part.copies)
         (name, rounds), fits = chosen, [plain]
-        grids = [few] * (rounds - 1) + [self.grid] * (rounds > 0)
+        last = self.grid.best_kernels(plain, _LAST)
+        grids = [few] * (rounds - 1) + [last] * (rounds > 0)
         try:
             fits += able._rounds(name, grids, plain, training, criterion)
         except NoMapError as reason:

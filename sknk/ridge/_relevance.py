@@ -55,7 +55,7 @@ class Relevance:
     most_rounds: ClassVar[float] = 1
 
     prior: float = 3.0
-    rows: int = 600
+    rows: int = 500
     first: int = 12
     steps: int = 40
 

@@ -1,4 +1,4 @@
-"""FeatureLearner: scikit-learn's contract, and the map of the estimator inside."""
+"""FeatureLearner: the map of the estimator inside."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.svm import SVR
-from sklearn.utils import estimator_checks as checks
 
 from sknk import FeatureLearner, NTKRidgeClassifierCV, NTKRidgeCV
 from tests.cases import SEARCH, rows
@@ -18,7 +17,6 @@ from tests.cases import SEARCH, rows
 REGRESSOR = NTKRidgeCV(feature_learning="agop", max_rounds=1, **SEARCH)
 DIAGONAL = NTKRidgeCV(feature_learning="agop_diag", **SEARCH)
 CLASSIFIER = NTKRidgeClassifierCV(feature_learning="agop_diag", max_rounds=1, **SEARCH)
-LEARNERS = [FeatureLearner(REGRESSOR), FeatureLearner(CLASSIFIER)]
 
 
 @pytest.fixture(scope="module")
@@ -34,34 +32,6 @@ def oblique():
     X = rows(90, 4, seed=1)
     z = X @ [1.0, -1.0, 0.5, 0.0]
     return X, z + z**2
-
-
-@checks.parametrize_with_checks(LEARNERS)
-def test_learner_passes_sklearn_check(estimator, check):
-    check(estimator)
-
-
-# What parametrize_with_checks leaves to third parties. The checks of `set_output` fit frames and
-# transform arrays, of which scikit-learn warns.
-@pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names:UserWarning")
-@pytest.mark.parametrize(
-    "check",
-    [
-        checks.check_dataframe_column_names_consistency,
-        checks.check_param_validation,
-        checks.check_set_output_transform,
-        checks.check_set_output_transform_pandas,
-        checks.check_set_output_transform_polars,
-        checks.check_global_output_transform_pandas,
-        checks.check_global_set_output_transform_polars,
-        checks.check_transformer_get_feature_names_out,
-        checks.check_transformer_get_feature_names_out_pandas,
-        checks.check_inplace_ensure_writeable,
-    ],
-)
-@pytest.mark.parametrize("learner", LEARNERS, ids=["regressor", "classifier"])
-def test_learner_passes_sklearn_check_for_third_parties(learner, check):
-    check(type(learner).__name__, learner)
 
 
 # --- the map -------------------------------------------------------------------------------------
