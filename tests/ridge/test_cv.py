@@ -222,7 +222,7 @@ def test_search_default_grid_is_the_documented_one(table, kernel):
     model = NTKRidgeCV(kernel).fit(table.X, table.y)
     params = model.cv_results_["params"]
     found = {(p["depth"], p["bias_var"], p["fixed_depth"], p["alpha"]) for p in params}
-    alphas = np.logspace(-4, 2, 13)
+    alphas = np.logspace(-8, 2, 21)
     kinds = [(depth, fixed) for depth in (1, 2) for fixed in (0, depth)]
     assert found == {
         (depth, bias_var, fixed, alpha)
@@ -243,7 +243,7 @@ def test_search_default_grid_of_classifiers_is_the_documented_one(table):
 def test_search_default_grid_of_other_kernels_is_the_kernel(table, kernel):
     model = NTKRidgeCV(kernel).fit(table.X, table.y)
     assert model.kernel_ == kernel
-    assert [p["alpha"] for p in model.cv_results_["params"]] == np.logspace(-4, 2, 13).tolist()
+    assert [p["alpha"] for p in model.cv_results_["params"]] == np.logspace(-8, 2, 21).tolist()
     assert set(model.best_params_) == {"alpha"}
 
 
