@@ -228,7 +228,7 @@ def test_search_default_grid_is_the_documented_one(table, kernel):
         (depth, bias_var, fixed, alpha)
         for (depth, fixed), bias_var, alpha in product(kinds, (0.0, 1.0, 10.0), alphas)
     }
-    assert len(params) == 12 * 13
+    assert len(params) == 12 * 21
     assert model.kernel_.activation == (kernel or NTK()).activation
 
 
