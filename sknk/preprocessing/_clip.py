@@ -29,7 +29,7 @@ class SmoothClip(ColumnwiseTransformer):
     ----------
     n_features_in_ : int
         Number of columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (d,)
         Their names, where all are strings.
 
     Examples
