@@ -57,7 +57,7 @@ class Relevance:
     prior: float = 3.0
     rows: int = 500
     first: int = 12
-    steps: int = 40
+    steps: int = 20
 
     def check(self, fit: Fit, training: TrainingSet) -> None:
         """Refuse targets without a map."""
