@@ -56,7 +56,7 @@ class Relevance:
 
     prior: float = 3.0
     rows: int = 500
-    first: int = 12
+    first: int = 8
     steps: int = 20
 
     def check(self, fit: Fit, training: TrainingSet) -> None:
