@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.gaussian_process.kernels import Hyperparameter
 from torch import Tensor
 
@@ -11,7 +10,7 @@ from sknk.kernels._algebra import Composite
 from sknk.kernels._base import Kernel, Values
 from sknk.kernels._layer import values_of
 
-__all__ = ["Mapped"]
+__all__ = ["Mapped", "mapped"]
 
 _SHOWN = 64  # numbers of a map in its repr
 
@@ -95,7 +94,7 @@ class Mapped(Composite):
         ndarray or Tensor of shape (n, d) or (n, r)
         """
         x, _ = self._rows(X, None)
-        return self._like(_mapped(x, self._values(x.device)), X)
+        return self._like(mapped(x, self._values(x.device)["feature_map"]), X)
 
     def joint(self, X: Any, Y: Any = None) -> tuple[Any, Any]:
         """Return (nngp, ntk) of the network that sees mapped rows.
@@ -131,15 +130,15 @@ class Mapped(Composite):
         return Mapped(self.kernel.nngp(), self.feature_map)
 
     def _prepare(self, x: Tensor, values: Values) -> Any:
-        return self.kernel._prepare(_mapped(x, values), values_of("kernel", values))
+        return self.kernel._prepare(mapped(x, values["feature_map"]), values_of("kernel", values))
 
     def _tile(self, rx: Any, ry: Any, values: Values) -> Tensor:
         return self.kernel._tile(rx, ry, values_of("kernel", values))
 
     def _diag(self, x: Tensor, values: Values) -> Tensor:
-        return self.kernel._diag(_mapped(x, values), values_of("kernel", values))
+        return self.kernel._diag(mapped(x, values["feature_map"]), values_of("kernel", values))
 
 
-def _mapped(x: Tensor, values: Values) -> Tensor:
-    A = values["feature_map"]
-    return torch.mm(x, A) if A.ndim == 2 else x * A
+def mapped(x: Any, A: Any) -> Any:
+    """Return mapped rows, of arrays or tensors: x A, or x times one scale for each feature."""
+    return x @ A if A.ndim == 2 else x * A

@@ -96,7 +96,7 @@ class FeatureSearch:
         """
         plain = self.grid.run(training, criterion)
         few = self.grid.best_kernels(plain, _KERNELS)
-        able, reasons = self._able(plain, training, criterion)
+        able, reasons = self._able(plain, training)
         part, own = training, replace(criterion, scorer=None)
         if self.grid.folds is None:
             judged = training.sample(_MOST)
@@ -115,9 +115,7 @@ class FeatureSearch:
         path["score"] = [scores.get(step, np.nan) for step in losses]
         return Learned(fits[-1], chosen, path, reasons)
 
-    def _able(
-        self, plain: Fit, training: TrainingSet, criterion: Criterion
-    ) -> tuple["FeatureSearch", list[str]]:
+    def _able(self, plain: Fit, training: TrainingSet) -> tuple["FeatureSearch", list[str]]:
         """Return the search among learners that have a map, and why if none has."""
         if training.rows.shape[1] == 1:  # every map of one column is the same
             return replace(self, learners={}), []

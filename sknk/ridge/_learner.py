@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sknk._estimator import unchanged_on_error
 from sknk._validation import HasMethods, check_feature_names_in, fit_context, validate_data
+from sknk.kernels._mapped import mapped
 from sknk.ridge._cv import NTKRidgeCV
 
 __all__ = ["FeatureLearner"]
@@ -112,8 +113,7 @@ class FeatureLearner(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
-        A = self.feature_map_
-        return X @ A if A.ndim == 2 else X * A
+        return mapped(X, self.feature_map_)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the columns' names: their own where they are scaled, else numbered.

@@ -21,7 +21,7 @@ from sknk._validation import (
 from sknk.ridge._base import COMMON_CONSTRAINTS, BaseRidge, IntervalMixin
 from sknk.ridge._classes import LabelCoder, RidgeClassifierMixin
 from sknk.ridge._solved import Solved, solve_ridge
-from sknk.solvers import Solver, resolve_solver
+from sknk.solvers import Solver
 
 __all__ = ["NTKRidge", "NTKRidgeClassifier"]
 
@@ -44,11 +44,11 @@ class _SingleRidge(BaseRidge):
 
     def _solve(self, training: TrainingSet, K: Tensor) -> Solved:
         """Solve the problem, keep which solver did it."""
-        n_targets, dtype = training.Y.shape[1], K.dtype
-        self.solver_ = resolve_solver(self.solver, len(K), n_targets, dtype)
-        return solve_ridge(
-            K, training, self.alpha, fit_intercept=self.fit_intercept, solver=self.solver_
+        solved = solve_ridge(
+            K, training, self.alpha, fit_intercept=self.fit_intercept, solver=self.solver
         )
+        self.solver_ = solved.solver
+        return solved
 
 
 class NTKRidge(IntervalMixin, RegressorMixin, _SingleRidge):

@@ -107,9 +107,19 @@ class Criterion:
                 for a, p in enumerate(predictions)
             )
             return np.array([self._score(replay, rows, w) for replay in replays])
-        if self.coder is None:
-            return negative_squared_error(predictions, Y, w)
-        return negative_log_loss(self.coder, predictions, calibration(), Y, w)
+        return self.negative_loss(predictions, calibration, Y, w)
+
+    def negative_loss(
+        self,
+        predictions: np.ndarray,
+        calibration: Callable[[], list[Calibration]],
+        Y: np.ndarray,
+        weights: np.ndarray | None,
+    ) -> np.ndarray:
+        """Return minus the weighted mean of the rows' own losses, predictions (A, n, t), (A,)."""
+        known = [None] * len(predictions) if self.coder is None else calibration()
+        rows = [self.row_losses(p, c, Y) for p, c in zip(predictions, known, strict=True)]
+        return -np.average(rows, axis=1, weights=weights)
 
     def on(self, training: TrainingSet, index: np.ndarray) -> "Criterion":
         """Return the same criterion for some of the distinct rows, as a table of their own."""
@@ -169,27 +179,6 @@ class Criterion:
         return _ReplayClassifier(flat, self.coder, calibration)
 
 
-def negative_squared_error(
-    predictions: np.ndarray, Y: np.ndarray, weights: np.ndarray | None
-) -> np.ndarray:
-    """Return minus the weighted mean squared error of predictions (A, n, t), (A,)."""
-    squares = np.square(predictions - Y).mean(axis=2)  # (A, n)
-    return -np.average(squares, axis=1, weights=weights)
-
-
-def negative_log_loss(
-    coder: LabelCoder,
-    predictions: np.ndarray,
-    calibrations: Sequence[Calibration],
-    Y: np.ndarray,
-    weights: np.ndarray | None,
-) -> np.ndarray:
-    """Return minus the log loss of decision values (A, n, t), each by its own calibration, (A,)."""
-    pairs = zip(predictions, calibrations, strict=True)
-    rows = [coder.log_losses(p, known, Y) for p, known in pairs]
-    return -np.average(rows, axis=1, weights=weights)
-
-
 def loo_scores(loo: np.ndarray, training: TrainingSet, criterion: Criterion) -> np.ndarray:
     """Return the scores of leave-one-out predictions (A, u, t) of the distinct rows, (1, A)."""
 
@@ -200,10 +189,7 @@ def loo_scores(loo: np.ndarray, training: TrainingSet, criterion: Criterion) -> 
     if criterion.scorer is not None:
         active = training.group >= 0
         return criterion(loo[:, training.group[active]], active, calibration)[None]
-    if criterion.coder is None:
-        return negative_squared_error(loo, training.Y, training.weights)[None]
-    known = calibration()
-    return negative_log_loss(criterion.coder, loo, known, training.Y, training.weights)[None]
+    return criterion.negative_loss(loo, calibration, training.Y, training.weights)[None]
 
 
 def fold_scores(

@@ -30,6 +30,8 @@ class Solved:
         Its ridge.
     fit_intercept : bool
         Whether targets are centred.
+    solver : Solver
+        What `solver` stood for.
     factor : Factorization
         Of C = K + alpha/w.
     Y : Tensor of shape (u, t)
@@ -43,6 +45,7 @@ class Solved:
     training: TrainingSet
     alpha: float
     fit_intercept: bool
+    solver: Solver
     factor: Factorization
     Y: Tensor
     intercept: Tensor
@@ -114,4 +117,4 @@ def solve_ridge(
     factor = chosen.factorize(K, shift, overwrite=True)
     Y = Y - intercept
     solution = factor.solve(cat([Y, ones_like(Y[:, :1])], dim=1))
-    return Solved(training, alpha, fit_intercept, factor, Y, intercept, solution)
+    return Solved(training, alpha, fit_intercept, chosen, factor, Y, intercept, solution)
