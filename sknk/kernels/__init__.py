@@ -30,6 +30,7 @@ from sknk.kernels._compose import *
 from sknk.kernels._convolution import *
 from sknk.kernels._dual import *
 from sknk.kernels._elu import *
+from sknk.kernels._empirical import EmpiricalNTK, Linearization, linearize
 from sknk.kernels._layer import Layer
 from sknk.kernels._layered import NetworkKernel
 from sknk.kernels._layers import *
@@ -49,15 +50,18 @@ __all__ = [
     "NTK",
     "Activation",
     "Constant",
+    "EmpiricalNTK",
     "Kernel",
     "KernelGradient",
     "Layer",
+    "Linearization",
     "Mapped",
     "NetworkKernel",
     "Normalized",
     "Product",
     "Scale",
     "Sum",
+    "linearize",
 ]
 __all__ += _dual.__all__
 __all__ += _rectifier.__all__

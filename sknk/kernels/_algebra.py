@@ -305,10 +305,9 @@ class Normalized(Composite):
         self.kernel = kernel
 
     def _prepare(self, x: Tensor, values: Values) -> Any:
-        inner = values_of("kernel", values)
-        d = self.kernel._diag(x, inner)
+        state, d = self.kernel._prepare_with_diag(x, values_of("kernel", values))
         gain = safe_sqrt(torch.where(d > 0, 1.0 / torch.where(d > 0, d, 1.0), 0.0))
-        return self.kernel._prepare(x, inner), gain
+        return state, gain
 
     def _tile(self, rx: Any, ry: Any, values: Values) -> Tensor:
         K = self.kernel._tile(rx[0], ry[0], values_of("kernel", values))

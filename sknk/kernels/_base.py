@@ -39,6 +39,10 @@ class Kernel(Gradients, sk.Kernel):
     def _prepare(self, x: Tensor, values: Values) -> Any:
         return x
 
+    def _prepare_with_diag(self, x: Tensor, values: Values) -> tuple[Any, Tensor]:
+        """Return row state and diagonal of a block; kernels whose state knows both say so."""
+        return self._prepare(x, values), self._diag(x, values)
+
     @abstractmethod
     def _tile(self, rx: Any, ry: Any, values: Values) -> Tensor:
         """Return the kernel between two prepared blocks of rows, (n, m)."""

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from sknk import _config
 from sknk._array import keep_heap
+from sknk.exceptions import NonFiniteGradientError
 
-__all__ = ["Gradients", "blocks_of", "fill", "matmul", "spans", "tile_rows", "vjp"]
+__all__ = ["Gradients", "blocks_of", "fill", "matmul", "pairs", "spans", "tile_rows", "vjp"]
 
 Values = Mapping[str, Tensor]
 Blocks = Sequence[tuple[slice, Any]]
@@ -52,11 +53,23 @@ def spans(n: int, size: int) -> list[slice]:
 
 
 def blocks_of(x: Tensor, prepare: Callable[[Tensor], Any], size: int) -> Blocks:
-    """Prepare the rows of x in blocks of at most `size`."""
-    return [(s, prepare(x[s])) for s in spans(len(x), size)]
+    """Prepare the rows of x in blocks of at most `size`.
+
+    Raises
+    ------
+    NonFiniteGradientError
+        Of a block, its row counted from the first row of x.
+    """
+    blocks = []
+    for span in spans(len(x), size):
+        try:
+            blocks.append((span, prepare(x[span])))
+        except NonFiniteGradientError as error:
+            raise error.after(span.start) from error
+    return blocks
 
 
-def _pairs(bx: Blocks, by: Blocks | None) -> Sequence[tuple[slice, Any, slice, Any, bool]]:
+def pairs(bx: Blocks, by: Blocks | None) -> Sequence[tuple[slice, Any, slice, Any, bool]]:
     """List (row slice, rows, column slice, columns, mirrored) of the tiles to visit."""
     if by is not None:
         return [(i, rx, j, ry, False) for i, rx in bx for j, ry in by]
@@ -85,7 +98,7 @@ def fill(
         Prepared rows; without `by` the matrices are symmetric and one triangle is evaluated.
     """
     keep_heap(outs[0].device)
-    for i, rx, j, ry, mirrored in _pairs(bx, by):
+    for i, rx, j, ry, mirrored in pairs(bx, by):
         for out, K in zip(outs, tile(rx, ry), strict=True):
             out[i, j] = K if rx is not ry else _symmetric(K)
             if mirrored:
@@ -103,7 +116,7 @@ def matmul(
     """Accumulate K(X, Y) @ V in `out` (n, t) without storing K; V is (m, t)."""
     keep_heap(out.device)
     out.zero_()
-    for i, rx, j, ry, mirrored in _pairs(bx, by):
+    for i, rx, j, ry, mirrored in pairs(bx, by):
         K = tile(rx, ry)
         out[i] += K @ V[j]
         if mirrored:
@@ -150,7 +163,7 @@ def vjp(
         by = None
         if y is not None:
             by = [(s, _Prepared(_leaf(y, s), prepare, leaves)) for s in spans(len(y), size)]
-        for i, rx, j, ry, mirrored in _pairs(bx, by):
+        for i, rx, j, ry, mirrored in pairs(bx, by):
             K = tile(rx.state, ry.state, leaves)
             if K.requires_grad:
                 K.backward(W[i, j] + W[j, i].T if mirrored else W[i, j])

@@ -1,0 +1,93 @@
+"""Gradients entry by entry: all rows at once by torch.func, or row after row by backward."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vjp, vmap
+
+from sknk.kernels._empirical._gradients import Dense, RowGradients
+from sknk.kernels._empirical._implementation import Implementation
+from sknk.kernels._empirical._network import Network
+
+__all__ = ["Jacobian", "Loop"]
+
+
+def _as_gradients(network: Network, grads: dict[str, Tensor]) -> RowGradients:
+    """Keep gradients (n, Q, *shape) by parameter; a number has one entry."""
+    parts = []
+    for name, grad in grads.items():
+        leaf = network.leaves[name]
+        lead = leaf.shape[0] if leaf.ndim else 1
+        parts.append(Dense(grad.reshape(*grad.shape[:2], lead, -1)))
+    return RowGradients(tuple((name,) for name in grads), tuple(parts))
+
+
+class Jacobian(Implementation):
+    """Contraction of Jacobians that torch.func makes for all rows of a block at once.
+
+    O(n Q P) memory for P parameters; works for what ``torch.func.vmap`` can batch.
+    """
+
+    name = "jacobian"
+
+    def refusal(self, network: Network, x: Tensor) -> str | None:
+        """Return what vmap said of one row."""
+        W = torch.ones((1, 1, network.n_outputs), dtype=network.dtype, device=x.device)
+        return attempt(lambda: self.prepare(network, x[:1].detach(), W, together=False))
+
+    def prepare(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> RowGradients:
+        """Pull Q cotangents of every row back to the parameters."""
+
+        def gradients(row: Tensor, w: Tensor) -> dict[str, Tensor]:
+            _, pull = vjp(lambda leaves: network.row(leaves, row), network.leaves)
+            return vmap(pull)(w)[0]
+
+        return _as_gradients(network, vmap(gradients, (0, 1))(x, W))
+
+
+class Loop(Implementation):
+    """One backward pass for every row and combination of outputs; works for any module."""
+
+    name = "loop"
+
+    def refusal(self, network: Network, x: Tensor) -> str | None:
+        """Return None: what runs backward runs here."""
+        return None
+
+    def prepare(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> RowGradients:
+        """Run every row forward once and Q times backward."""
+        leaves = {name: leaf.detach().requires_grad_() for name, leaf in network.leaves.items()}
+        rows = []
+        for i in range(len(x)):
+            with torch.enable_grad():
+                out = network(leaves, x[i : i + 1])[0]
+                rows.append([self._grads(out @ w, leaves, x.requires_grad) for w in W[:, i]])
+        grads = {
+            name: torch.stack([torch.stack([grads[k] for grads in row]) for row in rows])
+            for k, name in enumerate(leaves)
+        }
+        return _as_gradients(network, grads)
+
+    @staticmethod
+    def _grads(total: Tensor, leaves: dict[str, Tensor], differentiable: bool) -> Any:
+        if not total.requires_grad:
+            return [torch.zeros_like(leaf) for leaf in leaves.values()]
+        return torch.autograd.grad(
+            total,
+            list(leaves.values()),
+            retain_graph=True,
+            create_graph=differentiable,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+
+
+def attempt(run: Callable[[], Any]) -> str | None:
+    """Return the first line of what torch says against running something; None if it runs."""
+    try:
+        run()
+    except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+        return f"torch.func refuses it: {str(error).strip().splitlines()[0]}"
+    return None

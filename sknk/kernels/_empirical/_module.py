@@ -1,0 +1,147 @@
+"""Torch modules as they come: found inside other objects, read, and mirrored without a change."""
+
+import copy
+from itertools import chain
+from typing import Any
+
+import torch
+from sklearn.exceptions import NotFittedError
+from torch import Tensor, nn
+
+__all__ = ["equal_modules", "mirror", "portable", "tensors_of", "unwrap"]
+
+
+def unwrap(module: Any) -> nn.Module:
+    """Return the torch module of a kernel's `module` parameter.
+
+    Parameters
+    ----------
+    module : nn.Module or object with a ``module_``
+        skorch's nets keep their module there once they are initialized.
+
+    Returns
+    -------
+    nn.Module
+        That of a compiled module is the one that was compiled.
+
+    Raises
+    ------
+    TypeError
+        For an object without a module.
+    NotFittedError
+        For one that has not made its module yet.
+    ValueError
+        For lazy parameters, which have no shape yet.
+    """
+    found = getattr(module, "module_", module)
+    found = getattr(found, "_orig_mod", found)
+    if not isinstance(found, nn.Module):
+        if hasattr(module, "initialize"):
+            raise NotFittedError(
+                f"`module` is a {type(module).__name__} without `module_`; expected an initialized "
+                "net. Call its `initialize` or `fit` first."
+            )
+        raise TypeError(
+            f"`module` is {module!r}; expected a torch.nn.Module, or an object whose `module_` is "
+            "one, such as a fitted skorch net."
+        )
+    lazy = [name for name, p in found.named_parameters() if nn.parameter.is_lazy(p)]
+    if lazy:
+        raise ValueError(
+            f"Parameter {lazy[0]!r} of {type(found).__name__} is lazy: it has no shape yet. Call "
+            "the module on one row first."
+        )
+    return found
+
+
+def mirror(module: nn.Module) -> nn.Module:
+    """Copy a module's structure, not its tensors, and set the copy to evaluation mode.
+
+    What is done to the copy (hooks, modes, swapped parameters) cannot reach the original, also
+    while another thread trains it.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Left as it is.
+
+    Returns
+    -------
+    nn.Module
+        Shares parameters, buffers and tensors that autograd made.
+    """
+    shared = [*module.parameters(), *module.buffers()]
+    for part in module.modules():  # results of old-style reparametrizations cannot be copied
+        shared += [t for t in vars(part).values() if isinstance(t, Tensor) and not t.is_leaf]
+    return copy.deepcopy(module, {id(t): t for t in shared}).eval()
+
+
+def tensors_of(module: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return copies of a module's parameters and buffers by name, tied ones once.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Read only.
+    device : torch.device
+        Where the copies go.
+    dtype : torch.dtype
+        Of real numbers; complex ones get its complex counterpart, integers stay.
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
+    named = chain(module.named_parameters(), module.named_buffers())
+    return {name: _converted(t.detach(), device, dtype) for name, t in named}
+
+
+def _converted(t: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    if t.is_complex():
+        dtype = dtype.to_complex()
+    elif not t.is_floating_point():
+        dtype = t.dtype
+    return t.to(device=device, dtype=dtype, copy=True)
+
+
+def portable(module: nn.Module) -> nn.Module:
+    """Return the module itself on the CPU, else a copy there: pickles load where there is no GPU.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Left where it is.
+
+    Returns
+    -------
+    nn.Module
+    """
+    tensors = chain(module.parameters(), module.buffers())
+    if all(t.device.type == "cpu" for t in tensors):
+        return module
+    return copy.deepcopy(module).cpu()
+
+
+def equal_modules(a: nn.Module, b: nn.Module) -> bool:
+    """Return whether two modules have one structure and bitwise equal parameters and buffers.
+
+    Parameters
+    ----------
+    a, b : nn.Module
+        Compared by value.
+
+    Returns
+    -------
+    bool
+    """
+    if a is b:
+        return True
+    if type(a) is not type(b) or repr(a) != repr(b):
+        return False
+    mine, theirs = (dict(chain(m.named_parameters(), m.named_buffers())) for m in (a, b))
+    return mine.keys() == theirs.keys() and all(_equal(mine[k], theirs[k]) for k in mine)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    same = a.shape == b.shape and a.dtype == b.dtype and a.requires_grad == b.requires_grad
+    return same and torch.equal(a.detach().cpu(), b.detach().cpu())

@@ -1,0 +1,147 @@
+"""Tangent kernels by products: a vector-Jacobian product of one side, a Jacobian-vector of the other."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vjp, vmap
+
+from sknk.kernels._empirical._contractions import EACH, PAIRS, Contraction
+from sknk.kernels._empirical._implementation import Implementation
+from sknk.kernels._empirical._jacobian import attempt
+from sknk.kernels._empirical._network import Network
+
+__all__ = ["VectorProducts", "pull_back", "push_forward"]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows that wait for their partners: nothing is kept of a gradient.
+
+    Attributes
+    ----------
+    network : Network
+        The function.
+    x : Tensor of shape (n, d)
+        Rows.
+    W : Tensor of shape (Q, n, O)
+        Combinations of outputs.
+    """
+
+    network: Network
+    x: Tensor
+    W: Tensor
+
+    def contract(self, other: Self, how: Contraction) -> Tensor:
+        """Return Theta by columns: pull every row of `other` back, push it forward to all of these.
+
+        O(m Q) passes over n rows, memory for the parameters and activations of one column.
+        """
+        columns = [self._column(y, w, how) for y, w in zip(other.x, other.W.unbind(1), strict=True)]
+        return torch.stack(columns, 2 if how is PAIRS else -1)
+
+    def _column(self, y: Tensor, w: Tensor, how: Contraction) -> Tensor:
+        _, pull = vjp(lambda leaves: self.network.row(leaves, y), self.network.leaves)
+        (gradients,) = vmap(pull)(w)  # (Q, ...)
+
+        def push(direction: dict[str, Tensor]) -> Tensor:
+            return push_forward(self.network, self.x, direction)
+
+        moved = vmap(push)(gradients)  # (R, n, O): what direction r does to the outputs
+        if how is PAIRS:
+            return torch.einsum("qno,rno->nqr", self.W, moved)
+        each = (self.W * moved).sum(-1)
+        return each if how is EACH else each.sum(0)
+
+    def norms(self) -> tuple[list[str], Tensor]:
+        """Return squared norms of the gradients by parameter, (P, n): one row at a time."""
+
+        def norm(row: Tensor, w: Tensor) -> Tensor:
+            _, pull = vjp(lambda leaves: self.network.row(leaves, row), self.network.leaves)
+            (gradients,) = vmap(pull)(w)
+            return torch.stack([g.square().sum() for g in gradients.values()])
+
+        rows = zip(self.x, self.W.unbind(1), strict=True)
+        return self.network.names, torch.stack([norm(x, w) for x, w in rows], 1)
+
+    def diag(self) -> Tensor:
+        """Return squared norms of the gradients, (n,)."""
+        return self.norms()[1].sum(0)
+
+    def first_bad(self) -> tuple[int, str] | None:
+        """Return (row, parameter) of a gradient that is not finite; a backward pass for each row."""
+        names, norms = self.norms()
+        bad = torch.nonzero(~norms.T.isfinite())
+        return (int(bad[0, 0]), names[int(bad[0, 1])]) if len(bad) else None
+
+    @classmethod
+    def joined(cls, chunks: Sequence[Self]) -> Self:
+        """Stack the rows of several blocks."""
+        x, W = torch.cat([c.x for c in chunks]), torch.cat([c.W for c in chunks], 1)
+        return cls(chunks[0].network, x, W)
+
+
+class VectorProducts(Implementation):
+    """NTK-vector products (Novak et al. 2022, section 3.2): Theta v = J(x) (J(x')^T v).
+
+    Slower than contracting Jacobians, but with memory for the parameters once, whatever n.
+    """
+
+    name = "vector_products"
+    explicit = False
+
+    def refusal(self, network: Network, x: Tensor) -> str | None:
+        """Return what forward or reverse mode said of one row."""
+        W = torch.ones((1, 1, network.n_outputs), dtype=network.dtype, device=x.device)
+        rows = _Rows(network, x[:1].detach(), W)
+        return attempt(lambda: (rows.contract(rows, EACH), rows.diag()))
+
+    def prepare(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> Any:
+        """Keep the rows."""
+        return _Rows(network, x, W)
+
+    @staticmethod
+    def directions(rows: Sequence[_Rows], blocks: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return sums of gradients, sum_j V_jt G_q(y_j), one (Q, t, ...) a parameter.
+
+        Parameters
+        ----------
+        rows : sequence of row states
+            Of blocks of m rows.
+        blocks : sequence of Tensor
+            The rows of V (m, t) that belong to them.
+
+        Returns
+        -------
+        dict of str to Tensor
+        """
+        total: dict[str, Tensor] = {}
+        for other, V in zip(rows, blocks, strict=True):
+            cotangents = torch.einsum("qmo,mt->qtmo", other.W, V)
+            found = vmap(vmap(lambda u, r=other: pull_back(r.network, r.x, u)))(cotangents)
+            for name, g in found.items():
+                total[name] = g + total[name] if name in total else g
+        return total
+
+    @staticmethod
+    def moved(rows: _Rows, directions: dict[str, Tensor]) -> Tensor:
+        """Return what directions (Q, t, ...) do to the combinations of outputs, (n, t)."""
+        moved = vmap(vmap(lambda v: push_forward(rows.network, rows.x, v)))(directions)
+        return torch.einsum("qno,qtno->nt", rows.W, moved)
+
+
+def push_forward(network: Network, x: Tensor, direction: dict[str, Tensor]) -> Tensor:
+    """Return J(x) v, (n, O): how outputs move when parameters move along v."""
+    with warnings.catch_warnings():  # torch imports its own deprecated torch.jit here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return jvp(lambda leaves: network(leaves, x), (network.leaves,), (direction,))[1]
+
+
+def pull_back(network: Network, x: Tensor, cotangent: Tensor) -> dict[str, Tensor]:
+    """Return J(x)^T u, one tensor a parameter, for u (n, O)."""
+    _, pull = vjp(lambda leaves: network(leaves, x), network.leaves)
+    (found,) = pull(cotangent)
+    return found

@@ -1,0 +1,165 @@
+"""Random projections of gradients, seeded by place: no implementation sees other signs.
+
+z_k(x) = sum_q s_qk sum_p S_pk G_q(x)_p / sqrt(k): its inner products have the trace kernel as mean,
+and the error of k of them falls as k^-1/2 (Johnson and Lindenstrauss 1984; Achlioptas 2003; for
+tangent kernels Engel et al. 2023).
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from sknk.kernels._empirical._gradients import Gradient, RowGradients
+from sknk.kernels._empirical._network import Network
+from sknk.kernels._empirical._products import push_forward
+
+__all__ = ["SKETCHES", "Rademacher", "Sketch", "Sparse"]
+
+_BLOCK = 2**16  # entries of a parameter that are drawn together
+_COLUMNS = 16  # columns that are drawn together, and pushed forward together
+_NONZEROS = 4  # of a sparse sketch's row
+
+
+def _generator(seed: int, name: str, *place: int) -> np.random.Generator:
+    return np.random.default_rng([seed, crc32(name.encode()), *place])
+
+
+def _signs(seed: int, name: str, shape: tuple[int, int], *place: int) -> np.ndarray:
+    """Return -1 and 1, (rows, columns), int8."""
+    count = shape[0] * shape[1]
+    drawn = np.frombuffer(_generator(seed, name, *place).bytes(-(-count // 8)), dtype=np.uint8)
+    bits = np.unpackbits(drawn, count=count).astype(np.int8)
+    return (2 * bits - 1).reshape(shape)
+
+
+def _output_signs(seed: int, q: int, width: int, like: Tensor) -> Tensor:
+    """Return the signs s_qk that keep outputs apart, (Q, k); one output needs none."""
+    if q == 1:
+        return like.new_ones((1, width))
+    return torch.from_numpy(_signs(seed, "", (q, width))).to(like)
+
+
+def _blocks(leaf: Tensor) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, stop, entries of each) along a parameter's first axis."""
+    lead = leaf.shape[0] if leaf.ndim else 1
+    each = leaf.numel() // max(lead, 1)
+    step = max(1, _BLOCK // max(each, 1))
+    for start in range(0, lead, step):
+        yield start, min(start + step, lead), each
+
+
+class Sketch(Protocol):
+    """A random matrix S (P, k) that is never whole."""
+
+    def gradients(self, gradients: RowGradients, network: Network) -> Tensor:
+        """Return Z (n, k) from gradients, block of parameters by block."""
+
+
+class _Blockwise:
+    """Sums over blocks of parameters."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        self.width, self.seed = width, seed
+
+    def gradients(self, gradients: RowGradients, network: Network) -> Tensor:
+        """Return Z (n, k) from gradients; O(n Q P) beyond the products of one block.
+
+        Parameters
+        ----------
+        gradients : RowGradients
+            One part for each parameter.
+        network : Network
+            Whose parameters.
+
+        Returns
+        -------
+        Tensor of shape (n, k)
+        """
+        total = None
+        for (name,), part in zip(gradients.names, gradients.parts, strict=True):
+            for index, block in enumerate(_blocks(network.leaves[name])):
+                found = self._block(part, name, index, block)
+                total = found if total is None else total + found
+        assert total is not None
+        return (total * _output_signs(self.seed, total.shape[1], self.width, total)).sum(1)
+
+    def _block(self, part: Gradient, name: str, index: int, block: tuple[int, int, int]) -> Tensor:
+        raise NotImplementedError
+
+
+class Rademacher(_Blockwise):
+    """Independent signs: S_pk = 1 or -1, each with probability one half."""
+
+    def _block(self, part: Gradient, name: str, index: int, block: tuple[int, int, int]) -> Tensor:
+        start, stop, each = block
+        G = part.block(start, stop).flatten(2)  # (n, Q, entries)
+        columns = [
+            G @ self._drawn(name, index, (stop - start) * each, first).to(G)
+            for first in range(0, self.width, _COLUMNS)
+        ]
+        return torch.cat(columns, -1) / self.width**0.5
+
+    def _drawn(self, name: str, index: int, entries: int, first: int) -> Tensor:
+        width = min(_COLUMNS, self.width - first)
+        return torch.from_numpy(_signs(self.seed, name, (entries, width), index, first))
+
+    def products(self, network: Network, x: Tensor, W: Tensor) -> Tensor:
+        """Return Z (n, k) by forward mode: column k is J(x) s_k, weighed by outputs.
+
+        O(n k P) time whatever Q is, memory for 16 columns of signs: no gradient is formed.
+
+        Parameters
+        ----------
+        network : Network
+            The function.
+        x : Tensor of shape (n, d)
+            Rows.
+        W : Tensor of shape (Q, n, O)
+            Combinations of outputs.
+
+        Returns
+        -------
+        Tensor of shape (n, k)
+        """
+        signs = _output_signs(self.seed, len(W), self.width, W)
+        columns = []
+        for first in range(0, self.width, _COLUMNS):
+            directions = {
+                name: self._direction(name, leaf, first) for name, leaf in network.leaves.items()
+            }
+            moved = vmap(lambda v: push_forward(network, x, v))(directions)  # (16, n, O)
+            weights = signs[:, first : first + _COLUMNS]
+            columns.append(torch.einsum("kno,qno,qk->nk", moved, W, weights))
+        return torch.cat(columns, 1) / self.width**0.5
+
+    def _direction(self, name: str, leaf: Tensor, first: int) -> Tensor:
+        """Return some columns of one parameter's signs, (columns, *shape)."""
+        blocks = [
+            self._drawn(name, index, (stop - start) * each, first)
+            for index, (start, stop, each) in enumerate(_blocks(leaf))
+        ]
+        return torch.cat(blocks).to(leaf).T.reshape(-1, *leaf.shape)
+
+
+class Sparse(_Blockwise):
+    """Four signs a parameter, in random columns (Kane and Nelson 2014): O(n Q P), whatever k is."""
+
+    def _block(self, part: Gradient, name: str, index: int, block: tuple[int, int, int]) -> Tensor:
+        start, stop, each = block
+        G = part.block(start, stop).flatten(2)  # (n, Q, entries)
+        entries = (stop - start) * each
+        columns = _generator(self.seed, name, index).integers(self.width, size=(_NONZEROS, entries))
+        signs = _signs(self.seed, name, (_NONZEROS, entries), index, 1)
+        out = G.new_zeros((*G.shape[:2], self.width))
+        for where, sign in zip(columns, signs, strict=True):
+            at, weight = torch.from_numpy(where).to(G.device), torch.from_numpy(sign).to(G)
+            out = out.index_add(2, at, G * weight)
+        return out / _NONZEROS**0.5
+
+
+SKETCHES = {"rademacher": Rademacher, "sparse": Sparse}
