@@ -1,5 +1,6 @@
 """Solvers: a Gram matrix becomes a factorization."""
 
+from sknk.solvers._asymmetric import AsymmetricSVM, asymmetric_svm
 from sknk.solvers._auto import resolve_solver
 from sknk.solvers._base import Factorization, Solver
 from sknk.solvers._cholesky import Cholesky, CholeskyFactorization
@@ -16,6 +17,7 @@ from sknk.solvers._pivoting import pivoted_cholesky
 from sknk.solvers._sparse import InducingPosterior, inducing_bound, inducing_posterior
 
 __all__ = [
+    "AsymmetricSVM",
     "Cholesky",
     "CholeskyFactorization",
     "DenseGram",
@@ -30,6 +32,7 @@ __all__ = [
     "RidgePath",
     "Solver",
     "as_operator",
+    "asymmetric_svm",
     "evidence_cotangent",
     "inducing_bound",
     "inducing_posterior",

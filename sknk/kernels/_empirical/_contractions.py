@@ -1,6 +1,6 @@
 """Three ways to pair the gradients of outputs: summed, output by output, every output with every.
 
-L (n, Q, p) and R (m, Q, p) hold, for each row, one vector for each of Q combinations of outputs.
+L (Q, n, p) and R (Q, m, p) hold, for each of Q combinations of outputs, one vector a row.
 """
 
 from abc import ABC, abstractmethod
@@ -11,6 +11,8 @@ from torch import Tensor
 from sknk.kernels._state import reusable
 
 __all__ = ["EACH", "PAIRS", "SUMMED", "Contraction"]
+
+_SHORT = 64
 
 
 class Contraction(ABC):
@@ -38,22 +40,31 @@ class _Summed(Contraction):
     """K = sum_q L_q R_q^T, (n, m)."""
 
     def products(self, L: Tensor, R: Tensor) -> Tensor:
-        return L.flatten(1) @ R.flatten(1).mT
+        if L.shape[-1] < _SHORT:  # one product of short rows, in place of Q of very short ones
+            return L.transpose(0, 1).flatten(1) @ R.transpose(0, 1).flatten(1).mT
+        K = L[0] @ R[0].mT
+        for left, right in zip(L[1:], R[1:], strict=True):
+            K = torch.addmm(K, left, right.mT, out=reusable(K))
+        return K
 
 
 class _Each(Contraction):
     """K_q = L_q R_q^T, (Q, n, m)."""
 
     def products(self, L: Tensor, R: Tensor) -> Tensor:
-        return torch.bmm(L.transpose(0, 1), R.permute(1, 2, 0))
+        return torch.bmm(L, R.mT)
 
 
 class _Pairs(Contraction):
     """K_qr = L_q R_r^T, (n, Q, m, Q)."""
 
     def products(self, L: Tensor, R: Tensor) -> Tensor:
-        flat = L.flatten(0, 1) @ R.flatten(0, 1).mT
-        return flat.reshape(*L.shape[:2], *R.shape[:2])
+        if L.is_contiguous() and R.is_contiguous():
+            flat = L.flatten(0, 1) @ R.flatten(0, 1).mT
+            return flat.reshape(*L.shape[:2], *R.shape[:2]).permute(1, 0, 3, 2)
+        left, right = L.transpose(0, 1), R.transpose(0, 1)  # as Jacobians are made, rows first
+        flat = left.flatten(0, 1) @ right.flatten(0, 1).mT
+        return flat.reshape(*left.shape[:2], *right.shape[:2])
 
     def shared(self, G: Tensor) -> Tensor:
         return G[:, None, :, None]

@@ -52,7 +52,7 @@ def embeddings(network: Network, x: Tensor, *, last: bool) -> RowGradients:
         )
     chosen = chosen[-1:] if last else chosen
     names = tuple((f"{call.layer}[{index}]",) for index, call in enumerate(chosen))
-    parts = tuple(Dense(call.given.reshape(len(x), 1, 1, -1)) for call in chosen)
+    parts = tuple(Dense(call.given.reshape(1, len(x), 1, -1)) for call in chosen)
     return RowGradients(names, parts)
 
 

@@ -58,11 +58,13 @@ class Forms:
                [0., 5., 0.],
                [0., 0., 5.]])
         """
-        x, y, O = self._rows_and_outputs(X, Y)
+        x, y, outputs = self._rows_and_outputs(X, Y)
         n, m = len(x), len(x if y is None else y)
-        what = f"A tangent kernel of n={n} by {m} rows and {O} outputs"
-        check_memory(self._gram_bytes(n * O, m * O), x.device, what=what, instead=_INSTEAD)
-        out = torch.zeros((n, O, m, O), dtype=self._dtype(), device=x.device)
+        what = f"A tangent kernel of n={n} by {m} rows and {outputs} outputs"
+        check_memory(
+            self._gram_bytes(n * outputs, m * outputs), x.device, what=what, instead=_INSTEAD
+        )
+        out = torch.zeros((n, outputs, m, outputs), dtype=self._dtype(), device=x.device)
         for part in self._passes(X, Y):
             with torch.no_grad():
                 bx = part._output_blocks(x)
@@ -74,7 +76,7 @@ class Forms:
                     out[i, :, j] += K
                     if mirrored:
                         out[j, :, i] += K.permute(2, 3, 0, 1)
-        return self._like(out.reshape(n * O, m * O), X)
+        return self._like(out.reshape(n * outputs, m * outputs), X)
 
     def per_output(self: Any, X: Any, Y: Any = None) -> Any:
         """Return the tangent kernel of every single output.
@@ -89,7 +91,7 @@ class Forms:
         ndarray or Tensor of shape (O, n, m)
             Their mean is the trace kernel.
         """
-        _, _, O = self._rows_and_outputs(X, Y)
+        _, _, outputs = self._rows_and_outputs(X, Y)
 
         def tile(rx: RowGradients, ry: RowGradients, values: Values) -> Sequence[Tensor]:
             return list(rx.contract(ry, EACH))
@@ -98,7 +100,7 @@ class Forms:
             network = kernel._network(x, values)
             return kernel._plain_state(network, x, _each_output(network, x))
 
-        return _stack(self._grams(X, Y, tile, prepare=prepare, n_outputs=O))
+        return _stack(self._grams(X, Y, tile, prepare=prepare, n_outputs=outputs))
 
     def labelled(self: Any, X: Any, y: Any, Y: Any = None, y2: Any = None) -> Any:
         r"""Return the labelled pseudo-NTK (lpNTK; Guo et al. 2024, eq. 5).
@@ -133,9 +135,11 @@ class Forms:
                 f"`Y` is {'missing' if Y is None else 'given'} and `y2` is "
                 f"{'missing' if y2 is None else 'given'}; expected both or neither."
             )
-        x, z, O = self._rows_and_outputs(X, Y)
-        mine = _label_signs(check_labels(y, len(x), O, "y"), O)
-        theirs = None if z is None else _label_signs(check_labels(y2, len(z), O, "y2"), O)
+        x, z, outputs = self._rows_and_outputs(X, Y)
+        mine = _label_signs(check_labels(y, len(x), outputs, "y"), outputs)
+        theirs = (
+            None if z is None else _label_signs(check_labels(y2, len(z), outputs, "y2"), outputs)
+        )
         return self._weighed(X, Y, mine, theirs)
 
     def _weighed(self: Any, X: Any, Y: Any, mine: np.ndarray, theirs: np.ndarray | None) -> Any:
@@ -174,7 +178,7 @@ class Forms:
         ValueError
             For an implementation that has no gradients entry by entry.
         """
-        x, y, O = self._rows_and_outputs(X, Y)
+        x, y, outputs = self._rows_and_outputs(X, Y)
         y = x if y is None else y
         what = f"A Gram matrix of n={len(x)} by {len(y)} rows"
         check_memory(self._gram_bytes(len(x), len(y)), x.device, what=what, instead=_INSTEAD)
@@ -191,7 +195,7 @@ class Forms:
 
                 _tiles.fill([K], tile, signed, by)
             total += K
-        return self._like(total / O, X)
+        return self._like(total / outputs, X)
 
     def layerwise(self: Any, X: Any, Y: Any = None) -> dict[str, Any]:
         """Return the kernel of every parameter by itself; they sum to the kernel of all.
@@ -266,7 +270,7 @@ class Forms:
         )
         with torch.no_grad():
             blocks = self._blocks(x, self._values(x.device))
-            parts = [state.parts[0].values[:, 0, 0] for _, state in blocks]
+            parts = [state.parts[0].values[0, :, 0] for _, state in blocks]
             empty = torch.empty((0, self.projection), dtype=self._dtype(), device=x.device)
         return self._like(torch.cat([empty, *parts]), X)
 

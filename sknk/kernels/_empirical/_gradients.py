@@ -4,6 +4,7 @@ With Q combinations of outputs, n rows and T places where a row uses a weight, a
 ``G_q(x) = sum_t left_q(x, t) right(x, t)^T``; inner products of two rows never need G itself.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -18,6 +19,8 @@ __all__ = ["Dense", "Gradient", "Lookup", "Outer", "RowGradients", "compact"]
 
 # A weight gradient may take this many times the numbers of its factors where products get cheaper.
 _LARGER = 4
+# Where rows stand in a gradient's tensors.
+_ROWS = {"values": 1, "left": 1, "right": 0, "codes": 0}
 
 
 class Gradient(ABC):
@@ -38,7 +41,7 @@ class Gradient(ABC):
 
     @abstractmethod
     def block(self, start: int, stop: int) -> Tensor:
-        """Return entries of the gradient itself, (n, Q, stop - start, ...).
+        """Return entries of the gradient itself, (Q, n, stop - start, ...).
 
         Parameters
         ----------
@@ -47,7 +50,7 @@ class Gradient(ABC):
 
         Returns
         -------
-        Tensor of shape (n, Q, stop - start, rest)
+        Tensor of shape (Q, n, stop - start, rest)
         """
 
     @abstractmethod
@@ -65,7 +68,7 @@ class Dense(Gradient):
 
     Attributes
     ----------
-    values : Tensor of shape (n, Q, lead, rest)
+    values : Tensor of shape (Q, n, lead, rest)
         `lead` is the parameter's first axis, 1 for a number.
     """
 
@@ -74,7 +77,7 @@ class Dense(Gradient):
     @property
     def n_rows(self) -> int:
         """Number of rows."""
-        return self.values.shape[0]
+        return self.values.shape[1]
 
     @property
     def _flat(self) -> Tensor:
@@ -86,19 +89,19 @@ class Dense(Gradient):
 
     def diag(self) -> Tensor:
         """Return squared norms, (n,)."""
-        return self._flat.square().sum((1, 2))
+        return self._flat.square().sum((0, 2))
 
     def block(self, start: int, stop: int) -> Tensor:
-        """Return entries, (n, Q, stop - start, rest)."""
+        """Return entries, (Q, n, stop - start, rest)."""
         return self.values[:, :, start:stop]
 
     def finite(self) -> Tensor:
         """Return which rows are finite, (n,)."""
-        return self._flat.isfinite().all(2).all(1)
+        return self._flat.isfinite().all(2).all(0)
 
     def of_rows(self, n: int) -> Self:
         """Sum over what belongs to one row."""
-        return replace(self, values=self.values.unflatten(0, (n, -1)).sum(1))
+        return replace(self, values=self.values.unflatten(1, (n, -1)).sum(2))
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Outer(Gradient):
 
     Attributes
     ----------
-    left : Tensor of shape (n, T, Q, o)
+    left : Tensor of shape (Q, n, T, o)
         Cotangents of what the layer gives.
     right : Tensor of shape (n, T, i)
         What it was given.
@@ -122,16 +125,16 @@ class Outer(Gradient):
     @property
     def n_rows(self) -> int:
         """Number of rows."""
-        return self.left.shape[0]
+        return self.left.shape[1]
 
     def contract(self, other: Self, how: Contraction) -> Tensor:
         """Return inner products; O(n m T^2 (Q o + i)), memory for one place at a time."""
         places = self.right.shape[1]
-        left, right = other.left.flatten(0, 1), other.right.flatten(0, 1)
+        left, right = other.left.flatten(1, 2), other.right.flatten(0, 1)
         total = None
         for t in range(places):
             G = self._matches(self.right[:, t], right).to(left.dtype)
-            at_t = how.weighed(self.left[:, t], left, G)
+            at_t = how.weighed(self.left[:, :, t], left, G)
             at_t = how.over_places(at_t, places) if places > 1 else at_t
             total = at_t if total is None else total + at_t
         assert total is not None
@@ -143,21 +146,21 @@ class Outer(Gradient):
 
     def diag(self) -> Tensor:
         """Return squared norms, (n,); O(n T^2 (Q o + i))."""
-        stacked = self.left.flatten(2)  # (n, T, Q o)
-        return ((stacked @ stacked.mT) * self._matches(self.right, self.right)).sum((1, 2))
+        matches = self._matches(self.right, self.right).to(self.left.dtype)
+        return sum(((left @ left.mT) * matches).sum((1, 2)) for left in self.left)  # type: ignore[return-value]
 
     def block(self, start: int, stop: int) -> Tensor:
-        """Return entries, (n, Q, stop - start, i)."""
-        return torch.einsum("ntqo,nti->nqoi", self.left[..., start:stop], self.right)
+        """Return entries, (Q, n, stop - start, i)."""
+        return torch.einsum("qnto,nti->qnoi", self.left[..., start:stop], self.right)
 
     def finite(self) -> Tensor:
         """Return which rows are finite, (n,)."""
-        left = self.left.flatten(1).isfinite().all(1)
+        left = self.left.flatten(2).isfinite().all(2).all(0)
         return left & self.right.isfinite().all(2).all(1)
 
     def of_rows(self, n: int) -> Self:
         """Count what belongs to one row as places."""
-        left = self.left.unflatten(0, (n, -1)).flatten(1, 2)
+        left = self.left.unflatten(1, (n, -1)).flatten(2, 3)
         return replace(self, left=left, right=self.right.unflatten(0, (n, -1)).flatten(1, 2))
 
 
@@ -167,7 +170,7 @@ class Lookup(Gradient):
 
     Attributes
     ----------
-    left : Tensor of shape (n, T, Q, o)
+    left : Tensor of shape (Q, n, T, o)
         Cotangents of what was looked up.
     codes : Tensor of shape (n, T)
         Integers.
@@ -179,7 +182,7 @@ class Lookup(Gradient):
     @property
     def n_rows(self) -> int:
         """Number of rows."""
-        return self.left.shape[0]
+        return self.left.shape[1]
 
     def contract(self, other: Self, how: Contraction) -> Tensor:
         """Return inner products, places matched where codes are equal; O(n m T^2 Q o)."""
@@ -191,22 +194,22 @@ class Lookup(Gradient):
         return Matching(self.left, self.codes[..., None]).diag()
 
     def block(self, start: int, stop: int) -> Tensor:
-        """Return entries, (n, Q, stop - start, o)."""
+        """Return entries, (Q, n, stop - start, o)."""
         inside = (self.codes >= start) & (self.codes < stop)
         onehot = torch.zeros(
             (*self.codes.shape, stop - start), dtype=self.left.dtype, device=self.left.device
         )
         index = torch.where(inside, self.codes - start, 0)[..., None]
         onehot.scatter_(2, index, inside[..., None].to(onehot.dtype))
-        return torch.einsum("ntqo,ntv->nqvo", self.left, onehot)
+        return torch.einsum("qnto,ntv->qnvo", self.left, onehot)
 
     def finite(self) -> Tensor:
         """Return which rows are finite, (n,)."""
-        return self.left.flatten(1).isfinite().all(1)
+        return self.left.flatten(2).isfinite().all(2).all(0)
 
     def of_rows(self, n: int) -> Self:
         """Count what belongs to one row as places."""
-        left = self.left.unflatten(0, (n, -1)).flatten(1, 2)
+        left = self.left.unflatten(1, (n, -1)).flatten(2, 3)
         return replace(self, left=left, codes=self.codes.unflatten(0, (n, -1)).flatten(1, 2))
 
 
@@ -233,7 +236,7 @@ def compact(outer: Outer) -> Gradient:
     -------
     Gradient
     """
-    _, places, q, o = outer.left.shape
+    q, _, places, o = outer.left.shape
     i = outer.right.shape[-1]
     whole, factors = q * o * i, places * (q * o + i)
     if places > 1 and whole <= min(places * factors, _LARGER * factors):
@@ -273,7 +276,7 @@ class RowGradients:
 
     def first_bad(self) -> tuple[int, str] | None:
         """Return (row, parameter) of a gradient that is not finite, the first in both orders."""
-        if not len(self) or all(bool(_sums(part).isfinite()) for part in self.parts):
+        if math.isfinite(sum(map(_sum, self.parts))):
             return None
         found = []
         for names, part in zip(self.names, self.parts, strict=True):
@@ -295,9 +298,9 @@ class RowGradients:
         return cls(chunks[0].names, tuple(parts))
 
 
-def _sums(part: Gradient) -> Tensor:
-    """Return a number that is finite only if (nearly: only where) the gradient is; cheap."""
-    return torch.stack([_tensor(part, f.name).sum() for f in fields(part)]).sum()  # type: ignore[arg-type]
+def _sum(part: Gradient) -> float:
+    """Return a number that is finite if every entry is, but for overflow; one pass."""
+    return sum(float(_tensor(part, f.name).sum()) for f in fields(part))  # type: ignore[arg-type]
 
 
 def _tensor(part: Gradient, name: str) -> Tensor:
@@ -306,7 +309,7 @@ def _tensor(part: Gradient, name: str) -> Tensor:
 
 def _joined(parts: Sequence[Gradient]) -> Gradient:
     names = [f.name for f in fields(parts[0])]  # type: ignore[arg-type]
-    whole = {name: torch.cat([_tensor(p, name) for p in parts]) for name in names}
+    whole = {name: torch.cat([_tensor(p, name) for p in parts], _ROWS[name]) for name in names}
     return replace(parts[0], **whole)  # type: ignore[type-var]
 
 

@@ -15,12 +15,12 @@ __all__ = ["Jacobian", "Loop"]
 
 
 def _as_gradients(network: Network, grads: dict[str, Tensor]) -> RowGradients:
-    """Keep gradients (n, Q, *shape) by parameter; a number has one entry."""
+    """Keep gradients (n, Q, *shape) by parameter, outputs first; a number has one entry."""
     parts = []
     for name, grad in grads.items():
         leaf = network.leaves[name]
         lead = leaf.shape[0] if leaf.ndim else 1
-        parts.append(Dense(grad.reshape(*grad.shape[:2], lead, -1)))
+        parts.append(Dense(grad.reshape(*grad.shape[:2], lead, -1).transpose(0, 1)))
     return RowGradients(tuple((name,) for name in grads), tuple(parts))
 
 

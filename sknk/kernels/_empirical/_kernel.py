@@ -18,11 +18,12 @@ from sknk.kernels._empirical._contractions import SUMMED
 from sknk.kernels._empirical._embeddings import embeddings
 from sknk.kernels._empirical._forms import Forms
 from sknk.kernels._empirical._gradients import Dense, RowGradients, scaled, signs
-from sknk.kernels._empirical._implementation import RowState
+from sknk.kernels._empirical._implementation import RowState, remembered
 from sknk.kernels._empirical._linearize import Linearization
 from sknk.kernels._empirical._module import unwrap
 from sknk.kernels._empirical._network import Network, Piece, pieces
 from sknk.kernels._empirical._object import ModuleKernel
+from sknk.kernels._empirical._parameters import select
 from sknk.kernels._empirical._products import VectorProducts
 from sknk.kernels._empirical._sketch import SKETCHES
 
@@ -185,7 +186,7 @@ class EmpiricalNTK(Forms, ModuleKernel):
         W = self._combinations(network, x)
         if self.projection is not None:
             Z = self._sketched(network, x, W)
-            return RowGradients((("",),), (Dense(Z[:, None, None]),))
+            return RowGradients((("",),), (Dense(Z[None, :, None]),))
         return self._state(network, x, W)
 
     def _combinations(self, network: Network, x: Tensor) -> Tensor:
@@ -312,15 +313,23 @@ class EmpiricalNTK(Forms, ModuleKernel):
         n = len(x) + (0 if y is None else len(y))
         if not len(x) or self.kind in EMBEDDINGS or self.projection or self._pieces is not None:
             return [self]
-        if n * _size(unwrap(self.module)) * self._dtype().itemsize < _SMALL:
+        module = unwrap(self.module)
+        if n * _size(module) * self._dtype().itemsize < _SMALL:
+            return [self]
+        # Mirrors cost a millisecond: remembered for what does not change from call to call.
+        key = ("passes", self.implementation, self.kind, x.shape[1], self._dtype(), x.device)
+        key = (*key, tuple(select(module, self.params)), self.input_shape, self.input_dtype)
+        if not remembered(module, key, lambda: self._forms_jacobians(x)):
             return [self]
         network = self._network(x[:1], self._values(x.device))
-        if self._choose(network, x[:1]).name not in ("jacobian", "loop"):
-            return [self]
         outputs = 1 if self.kind == "pseudo" else network.n_outputs
         room = memory_budget(x.device) / (2 * n * outputs * self._dtype().itemsize)
         groups = pieces(network, room)
         return [self] if len(groups) == 1 else [self._restricted(group) for group in groups]
+
+    def _forms_jacobians(self, x: Tensor) -> bool:
+        network = self._network(x[:1], self._values(x.device))
+        return self._choose(network, x[:1]).name in ("jacobian", "loop")
 
     def _restricted(self, group: Sequence[Piece]) -> Self:
         part = type(self)(**self.get_params(deep=False))

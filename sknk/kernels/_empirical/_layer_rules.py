@@ -28,15 +28,14 @@ Wanted = Mapping[str, str]  # the layer's own name of a parameter -> the module'
 Rule = Callable[[Any, Sequence[Call], Wanted, bool], Found]
 
 
-def _stacked(factors: Sequence[Tensor]) -> Tensor:
-    """Put the places of all calls side by side, (n, T, ...)."""
-    return factors[0].contiguous() if len(factors) == 1 else torch.cat(tuple(factors), 1)
+def _beside(factors: Sequence[Tensor], axis: int) -> Tensor:
+    """Put the places of all calls side by side."""
+    return factors[0] if len(factors) == 1 else torch.cat(tuple(factors), axis)
 
 
 def _left(cotangents: Tensor) -> Tensor:
-    """Return cotangents (Q, n, ..., o) as left factors, (n, T, Q, o)."""
-    places = cotangents.flatten(2, -2) if cotangents.ndim > 3 else cotangents[:, :, None]
-    return places.permute(1, 2, 0, 3)
+    """Return cotangents (Q, n, ..., o) as left factors, (Q, n, T, o)."""
+    return cotangents.flatten(2, -2) if cotangents.ndim > 3 else cotangents[:, :, None]
 
 
 def _weight_and_bias(left: Tensor, right: Tensor, wanted: Wanted, together: bool) -> Found:
@@ -48,28 +47,28 @@ def _weight_and_bias(left: Tensor, right: Tensor, wanted: Wanted, together: bool
     if "weight" in wanted:
         found.append(((wanted["weight"],), Outer(left, right)))
     if "bias" in wanted:
-        found.append(((wanted["bias"],), Dense(left.sum(1)[..., None])))
+        found.append(((wanted["bias"],), Dense(left.sum(2)[..., None])))
     return found
 
 
 def _linear(layer: nn.Linear, calls: Sequence[Call], wanted: Wanted, together: bool) -> Found:
-    right = _stacked([c.given.reshape(len(c.given), -1, layer.in_features) for c in calls])
-    left = _stacked([_left(c.cotangents) for c in calls])
+    right = _beside([c.given.reshape(len(c.given), -1, layer.in_features) for c in calls], 1)
+    left = _beside([_left(c.cotangents) for c in calls], 2)
     return _weight_and_bias(left, right, wanted, together)
 
 
 def _convolution(layer: Any, calls: Sequence[Call], wanted: Wanted, together: bool) -> Found:
-    right = _stacked([_patches(layer, c.given) for c in calls])  # (n, T, C k)
-    left = _stacked([c.cotangents.flatten(3).permute(1, 3, 0, 2) for c in calls])  # (n, T, Q, o)
+    right = _beside([_patches(layer, c.given) for c in calls], 1)  # (n, T, C k)
+    left = _beside([c.cotangents.flatten(3).mT for c in calls], 2)  # (Q, n, T, o)
     if layer.groups == 1:
         return _weight_and_bias(left, right, wanted, together)
     found: Found = []
     if "weight" in wanted:
         grouped = left.unflatten(3, (layer.groups, -1)), right.unflatten(2, (layer.groups, -1))
-        weight = torch.einsum("ntqgo,ntgi->nqgoi", *grouped)
+        weight = torch.einsum("qntgo,ntgi->qngoi", *grouped)
         found.append(((wanted["weight"],), Dense(weight.flatten(2, 3))))
     if "bias" in wanted:
-        found.append(((wanted["bias"],), Dense(left.sum(1)[..., None])))
+        found.append(((wanted["bias"],), Dense(left.sum(2)[..., None])))
     return found
 
 
@@ -86,8 +85,8 @@ def _patches(layer: Any, x: Tensor) -> Tensor:
 
 
 def _embedding(layer: nn.Embedding, calls: Sequence[Call], wanted: Wanted, _: bool) -> Found:
-    codes = _stacked([c.given.reshape(len(c.given), -1) for c in calls])
-    left = _stacked([_left(c.cotangents) for c in calls])
+    codes = _beside([c.given.reshape(len(c.given), -1) for c in calls], 1)
+    left = _beside([_left(c.cotangents) for c in calls], 2)
     if layer.padding_idx is not None:
         left = torch.where((codes == layer.padding_idx)[..., None, None], 0.0, left)
     return [((wanted["weight"],), Lookup(left, codes))]
@@ -112,8 +111,8 @@ def _scale_and_shift(normalized: Callable[[Any, Tensor], Tensor], channels: bool
 
 
 def _dense(g: Tensor, lead: int) -> Dense:
-    """Keep a gradient (Q, n, ...), rows first."""
-    return Dense(g.transpose(0, 1).reshape(g.shape[1], g.shape[0], lead, -1))
+    """Keep a gradient (Q, n, ...)."""
+    return Dense(g.reshape(*g.shape[:2], lead, -1))
 
 
 def _over(g: Tensor, shape: torch.Size, channels: bool) -> Tensor:

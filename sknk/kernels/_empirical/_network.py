@@ -64,7 +64,7 @@ class Network:
     ----------
     module : nn.Module
         A mirror, in evaluation mode.
-    tensors : mapping of str to Tensor
+    tensors : dict of str to Tensor
         Every parameter and buffer, in the dtype of the computation.
     names : sequence of str
         The parameters that are differentiated.
@@ -85,7 +85,7 @@ class Network:
     def __init__(
         self,
         module: nn.Module,
-        tensors: Mapping[str, Tensor],
+        tensors: dict[str, Tensor],
         names: Sequence[str],
         packing: Packing,
         dtype: torch.dtype,
@@ -151,125 +151,6 @@ class Network:
             f"{type(self.module).__name__} returns a {type(out).__name__}; expected one tensor with "
             "a row for every input. Wrap it in a module that returns the tensor that is meant."
         )
-
-    def check(self, x: Tensor) -> None:
-        """Refuse codes that are not integers."""
-        if self.integer is not None and bool((x != x.round()).any()):
-            row, column = torch.nonzero(x != x.round())[0].tolist()
-            raise ValueError(
-                f"Row {row} is {x[row, column].item():.6g} in column {column}; expected integers, "
-                f"as `input_dtype` is {str(self.integer).removeprefix('torch.')!r}."
-            )
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A slice of a parameter along its first axis; all of it where `stop` is None."""
-
-    name: str
-    start: int = 0
-    stop: int | None = None
-
-
-class Network:
-    """f(theta, x): the module with its parameters made arguments.
-
-    Parameters
-    ----------
-    module : nn.Module
-        A mirror, in evaluation mode.
-    tensors : mapping of str to Tensor
-        Every parameter and buffer, in the dtype of the computation.
-    names : sequence of str
-        The parameters that are differentiated.
-    packing : Packing
-        Of the rows.
-    dtype : torch.dtype
-        Of the computation.
-    n_outputs : int
-        O; what :meth:`check` finds.
-
-    Attributes
-    ----------
-    leaves : dict of str to Tensor
-        What is differentiated, real numbers: complex parameters as pairs, slices where only a slice
-        is meant.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        tensors: Mapping[str, Tensor],
-        names: Sequence[str],
-        packing: Packing,
-        dtype: torch.dtype,
-        n_outputs: int = 0,
-    ) -> None:
-        self.n_outputs = n_outputs
-        self.module, self.tensors, self.packing, self.dtype = module, tensors, packing, dtype
-        self.pieces = [Piece(name) for name in names]
-        self.leaves = {p.name: real(tensors[p.name])[_slice(p)] for p in self.pieces}
-
-    def restricted(self, pieces: Sequence[Piece]) -> Self:
-        """Return the function of fewer parameters, or of slices of them."""
-        network = type(self)(
-            self.module, self.tensors, [], self.packing, self.dtype, self.n_outputs
-        )
-        network.pieces = list(pieces)
-        network.leaves = {p.name: real(self.tensors[p.name])[_slice(p)] for p in pieces}
-        return network
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the parameters that are differentiated."""
-        return list(self.leaves)
-
-    def lengths(self, parts: Sequence[tuple[str, ...]]) -> list[int]:
-        """Return the first axis of each part's parameter; 1 for a number."""
-        leaves = (self.leaves[names[0]] for names in parts)
-        return [leaf.shape[0] if leaf.ndim else 1 for leaf in leaves]
-
-    def __call__(self, leaves: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Return the outputs of rows, (n, d) -> (n, O); complex outputs as pairs.
-
-        Parameters
-        ----------
-        leaves : mapping of str to Tensor
-            Values of the chosen parameters.
-        x : Tensor of shape (n, d)
-            Rows.
-
-        Returns
-        -------
-        Tensor of shape (n, O)
-        """
-        whole = {p.name: self._whole(p, leaves[p.name]) for p in self.pieces}
-        tensors = {**self.tensors, **as_module_tensors(whole, self.tensors)}
-        out = self._output(functional_call(self.module, tensors, (self.packing(x, self.dtype),)))
-        return real(out).reshape(len(x), -1)
-
-    def row(self, leaves: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Return the outputs of one row, (d,) -> (O,)."""
-        return self(leaves, x[None])[0]
-
-    def _whole(self, piece: Piece, leaf: Tensor) -> Tensor:
-        if piece.stop is None:
-            return leaf
-        rest = real(self.tensors[piece.name])
-        return torch.cat([rest[: piece.start], leaf, rest[piece.stop :]])
-
-    def _output(self, out: Any) -> Tensor:
-        if isinstance(out, Tensor):
-            return out
-        raise TypeError(
-            f"{type(self.module).__name__} returns a {type(out).__name__}; expected one tensor with "
-            "a row for every input. Wrap it in a module that returns the tensor that is meant."
-        )
-
-    def n_outputs(self, x: Tensor) -> int:
-        """Return O, the numbers that the module gives for one row of x."""
-        with torch.no_grad():
-            return self(self.leaves, x[:1]).shape[1]
 
     def check(self, x: Tensor) -> int:
         """Refuse modules that are no function of single rows.

@@ -6,13 +6,19 @@ from typing import Any, Self
 
 import torch
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from sknk.kernels._base import Kernel, Values
 from sknk.kernels._empirical._checks import EMBEDDINGS, check_parameters, code_dtype
 from sknk.kernels._empirical._implementation import remembered
-from sknk.kernels._empirical._module import equal_modules, mirror, portable, tensors_of, unwrap
+from sknk.kernels._empirical._module import (
+    equal_modules,
+    inner,
+    mirror,
+    portable,
+    tensors_of,
+    unwrap,
+)
 from sknk.kernels._empirical._network import Network, Packing, Piece
 from sknk.kernels._empirical._parameters import select
 
@@ -33,11 +39,11 @@ class ModuleKernel(Kernel):
     def __sklearn_clone__(self) -> Self:
         """Copy the module with its weights; scikit-learn would reset a skorch net."""
         params = {k: clone(v, safe=False) for k, v in self._settings().items()}
-        return type(self)(module=copy.deepcopy(_module_or(self.module)), **params)
+        return type(self)(module=copy.deepcopy(inner(self.module)), **params)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle keeps: the module on the CPU."""
-        found = _module_or(self.module)
+        found = inner(self.module)
         kept = portable(found) if isinstance(found, torch.nn.Module) else found
         return {**vars(self), "module": kept}
 
@@ -48,7 +54,7 @@ class ModuleKernel(Kernel):
         assert isinstance(other, ModuleKernel)
         if self._settings() != other._settings():
             return False
-        mine, theirs = _module_or(self.module), _module_or(other.module)
+        mine, theirs = inner(self.module), inner(other.module)
         if isinstance(mine, torch.nn.Module) and isinstance(theirs, torch.nn.Module):
             return equal_modules(mine, theirs)
         return mine is theirs
@@ -57,7 +63,7 @@ class ModuleKernel(Kernel):
 
     def __repr__(self) -> str:
         """Return the settings; of the module its class and size."""
-        found = _module_or(self.module)
+        found = inner(self.module)
         size = ""
         if isinstance(found, torch.nn.Module):
             size = f" of {sum(p.numel() for p in found.parameters())} parameters"
@@ -86,11 +92,3 @@ class ModuleKernel(Kernel):
 
     def _check_parameters(self, n_features: int) -> None:
         check_parameters(self, n_features)
-
-
-def _module_or(module: Any) -> Any:
-    """Return the torch module, or the object itself where it has none yet."""
-    try:
-        return unwrap(module)
-    except (TypeError, NotFittedError, ValueError):
-        return module

@@ -86,7 +86,7 @@ class _Blockwise:
                 found = self._block(part, name, index, block)
                 total = found if total is None else total + found
         assert total is not None
-        return (total * _output_signs(self.seed, total.shape[1], self.width, total)).sum(1)
+        return (total * _output_signs(self.seed, len(total), self.width, total)[:, None]).sum(0)
 
     def _block(self, part: Gradient, name: str, index: int, block: tuple[int, int, int]) -> Tensor:
         raise NotImplementedError
@@ -97,7 +97,7 @@ class Rademacher(_Blockwise):
 
     def _block(self, part: Gradient, name: str, index: int, block: tuple[int, int, int]) -> Tensor:
         start, stop, each = block
-        G = part.block(start, stop).flatten(2)  # (n, Q, entries)
+        G = part.block(start, stop).flatten(2)  # (Q, n, entries)
         columns = [
             G @ self._drawn(name, index, (stop - start) * each, first).to(G)
             for first in range(0, self.width, _COLUMNS)
@@ -151,7 +151,7 @@ class Sparse(_Blockwise):
 
     def _block(self, part: Gradient, name: str, index: int, block: tuple[int, int, int]) -> Tensor:
         start, stop, each = block
-        G = part.block(start, stop).flatten(2)  # (n, Q, entries)
+        G = part.block(start, stop).flatten(2)  # (Q, n, entries)
         entries = (stop - start) * each
         columns = _generator(self.seed, name, index).integers(self.width, size=(_NONZEROS, entries))
         signs = _signs(self.seed, name, (_NONZEROS, entries), index, 1)

@@ -176,7 +176,7 @@ def _nothing(leaf: Tensor, W: Tensor) -> Outer:
     """Return the gradient of a parameter that no row used."""
     q, n, _ = W.shape
     lead = leaf.shape[0] if leaf.ndim else 1
-    return Outer(W.new_zeros((n, 1, q, lead)), W.new_zeros((n, 1, leaf.numel() // lead)))
+    return Outer(W.new_zeros((q, n, 1, lead)), W.new_zeros((n, 1, leaf.numel() // lead)))
 
 
 def _merged(gradients: Sequence[Gradient]) -> Gradient:
@@ -190,7 +190,12 @@ def _merged(gradients: Sequence[Gradient]) -> Gradient:
         if "values" in tensors[0]:
             first = kind(torch.stack([t["values"] for t in tensors]).sum(0))  # type: ignore[call-arg]
         else:
-            first = kind(**{k: torch.cat([t[k] for t in tensors], 1) for k in tensors[0]})
+            first = kind(
+                **{
+                    k: torch.cat([t[k] for t in tensors], 2 if k == "left" else 1)
+                    for k in tensors[0]
+                }
+            )
     return compact(first) if isinstance(first, Outer) else first
 
 
@@ -229,7 +234,7 @@ def _gap(found: RowGradients, name: str, wanted: Tensor) -> float:
     if (name,) not in found.names:
         return float(wanted.abs().max())
     lead = wanted.shape[0] if wanted.ndim else 1
-    own, other = found.part(name).block(0, lead)[:, 0]
+    own, other = found.part(name).block(0, lead)[0]
     scale = wanted.abs().max().clamp_min(torch.finfo(wanted.dtype).tiny)
     gap = (own.reshape(wanted.shape) - wanted).abs().max() + other.abs().max()
     return float(gap / scale)
