@@ -22,9 +22,10 @@ class EmpiricalNTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ke
     .. math:: z(x) = S^\top \operatorname{vec} J(x) / \sqrt{O}, \qquad
               \mathbb{E}\, z(x)^\top z(x') = K(x, x')
 
-    with S of `n_components` columns of random signs over sqrt(n_components) (Johnson and Lindenstrauss
-    1984; for tangent kernels Engel et al. 2024). Errors fall as n_components^-1/2. A linear model on
-    these features is one on the gradients, at a cost linear in rows; the Jacobian is never whole.
+    with S of `n_components` columns of random signs over sqrt(n_components) (Johnson and
+    Lindenstrauss 1984; for tangent kernels Engel et al. 2024). Errors fall as n_components^-1/2. A
+    linear model on these features is one on the gradients, at a cost linear in rows; the Jacobian
+    is never whole.
 
     Parameters
     ----------

@@ -55,6 +55,19 @@ def spans(n: int, size: int) -> list[slice]:
 def blocks_of(x: Tensor, prepare: Callable[[Tensor], Any], size: int) -> Blocks:
     """Prepare the rows of x in blocks of at most `size`.
 
+    Parameters
+    ----------
+    x : Tensor of shape (n, d)
+        Rows.
+    prepare : callable
+        Block of rows -> row state.
+    size : int
+        Rows of a block.
+
+    Returns
+    -------
+    list of (slice, object)
+
     Raises
     ------
     NonFiniteGradientError

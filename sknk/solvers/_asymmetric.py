@@ -98,8 +98,8 @@ def asymmetric_svm(K: Tensor, y: Tensor, gamma: float = 1.0) -> AsymmetricSVM:
     nearest = (1.0 - s * gamma).abs().min()
     if nearest < _SINGULAR:
         raise ValueError(
-            f"The system is singular at `gamma`={gamma:.6g}, the inverse of a singular value of the "
-            "kernel; choose another."
+            f"The system is singular at `gamma`={gamma:.6g}, the inverse of a singular value of "
+            "the kernel; choose another."
         )
     alpha = U @ ((a / gamma - s * b) / determinant)
     beta = Vt.mT @ ((b / gamma - s * a) / determinant)

@@ -131,6 +131,6 @@ def check_labels(y: Any, n: int, n_outputs: int, name: str) -> np.ndarray:
     if not np.isin(labels, np.arange(n_outputs)).all():
         bad = labels[~np.isin(labels, np.arange(n_outputs))][0]
         raise ValueError(
-            f"`{name}` has the label {bad!r}; expected 0 to {n_outputs - 1}, the index of an output."
+            f"`{name}` has the label {bad!r}; expected 0 to {n_outputs - 1}, an output's index."
         )
     return labels.astype(np.int64)

@@ -25,7 +25,7 @@ class Forms:
     """Kernels of single outputs, of labelled rows, of parameters; features; asymmetric signs.
 
     They differentiate the outputs themselves, in the parameters that `params` chooses; `kind` and
-    `projection` do not matter, but for :meth:`features` and :meth:`layerwise`.
+    `projection` matter to :meth:`features` and :meth:`layerwise` only.
     """
 
     def full(self: Any, X: Any, Y: Any = None) -> Any:
@@ -243,8 +243,8 @@ class Forms:
 
         .. math:: z_k(x) = k^{-1/2} \sum_q s_{qk} \sum_p S_{pk}\, \partial_p g_q(x)
 
-        with signs S and s, and the combinations of outputs g of the kernel's kind; E[Z Z'] is that kernel
-        and its error falls as k^-1/2. Signs depend on `random_state` and parameters' names only.
+        with signs S and s, and the combinations of outputs g of the kernel's kind; E[Z Z'] is that
+        kernel and its error falls as k^-1/2. Signs depend on `random_state` and names only.
 
         Parameters
         ----------
@@ -264,19 +264,19 @@ class Forms:
         if self.projection is None:
             raise ValueError("`projection` is None; expected the number of features.")
         x, _ = self._rows(X, None)
-        what = f"Features of n={len(x)} rows"
-        check_memory(
-            self._gram_bytes(len(x), self.projection), x.device, what=what, instead=_INSTEAD
-        )
+        n_bytes = self._gram_bytes(len(x), self.projection)
+        check_memory(n_bytes, x.device, what=f"Features of n={len(x)} rows", instead=_INSTEAD)
         with torch.no_grad():
             blocks = self._blocks(x, self._values(x.device))
             parts = [state.parts[0].values[0, :, 0] for _, state in blocks]
             empty = torch.empty((0, self.projection), dtype=self._dtype(), device=x.device)
         return self._like(torch.cat([empty, *parts]), X)
 
-    # --- states ------------------------------------------------------------------------------------
-
     def _rows_and_outputs(self: Any, X: Any, Y: Any) -> tuple[Tensor, Tensor | None, int]:
+        if self.kind in EMBEDDINGS:
+            raise ValueError(
+                f"kind={self.kind!r} differentiates nothing; expected 'trace', 'pseudo' or 'sign'."
+            )
         x, y = self._rows(X, Y)
         some = x if len(x) else y
         if some is None or not len(some):
@@ -311,10 +311,10 @@ class Forms:
         return blocks
 
     def _output_blocks(self: Any, x: Tensor) -> Any:
-        return self._blocks_of(
-            x,
-            lambda network, rows, _: self._plain_state(network, rows, _each_output(network, rows)),
-        )
+        def state(network: Network, rows: Tensor, _: slice) -> Any:
+            return self._plain_state(network, rows, _each_output(network, rows))
+
+        return self._blocks_of(x, state)
 
     def _weighed_blocks(self: Any, x: Tensor, weights: np.ndarray) -> Any:
         W = torch.as_tensor(weights, dtype=self._dtype(), device=x.device)[None]

@@ -147,7 +147,7 @@ class Outer(Gradient):
     def diag(self) -> Tensor:
         """Return squared norms, (n,); O(n T^2 (Q o + i))."""
         matches = self._matches(self.right, self.right).to(self.left.dtype)
-        return sum(((left @ left.mT) * matches).sum((1, 2)) for left in self.left)  # type: ignore[return-value]
+        return sum(((left @ left.mT) * matches).sum((1, 2)) for left in self.left)
 
     def block(self, start: int, stop: int) -> Tensor:
         """Return entries, (Q, n, stop - start, i)."""
@@ -218,7 +218,7 @@ class Matching(Outer):
 
     @staticmethod
     def _matches(a: Tensor, b: Tensor) -> Tensor:
-        return a == b.mT
+        return torch.eq(a, b.mT)
 
 
 def compact(outer: Outer) -> Gradient:
@@ -300,7 +300,8 @@ class RowGradients:
 
 def _sum(part: Gradient) -> float:
     """Return a number that is finite if every entry is, but for overflow; one pass."""
-    return sum(float(_tensor(part, f.name).sum()) for f in fields(part))  # type: ignore[arg-type]
+    tensors = (_tensor(part, f.name) for f in fields(part))  # type: ignore[arg-type]
+    return math.fsum(float(t.sum()) for t in tensors)
 
 
 def _tensor(part: Gradient, name: str) -> Tensor:

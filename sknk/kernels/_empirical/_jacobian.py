@@ -11,7 +11,7 @@ from sknk.kernels._empirical._gradients import Dense, RowGradients
 from sknk.kernels._empirical._implementation import Implementation
 from sknk.kernels._empirical._network import Network
 
-__all__ = ["Jacobian", "Loop"]
+__all__ = ["Jacobian", "Loop", "attempt", "pulled"]
 
 
 def _as_gradients(network: Network, grads: dict[str, Tensor]) -> RowGradients:
@@ -41,8 +41,7 @@ class Jacobian(Implementation):
         """Pull Q cotangents of every row back to the parameters."""
 
         def gradients(row: Tensor, w: Tensor) -> dict[str, Tensor]:
-            _, pull = vjp(lambda leaves: network.row(leaves, row), network.leaves)
-            return vmap(pull)(w)[0]
+            return pulled(lambda leaves: network.row(leaves, row), network.leaves, w)
 
         return _as_gradients(network, vmap(gradients, (0, 1))(x, W))
 
@@ -82,6 +81,28 @@ class Loop(Implementation):
             allow_unused=True,
             materialize_grads=True,
         )
+
+
+def pulled(
+    function: Callable[[dict[str, Tensor]], Tensor], leaves: dict[str, Tensor], w: Tensor
+) -> dict[str, Tensor]:
+    """Return the gradients of Q combinations of a function's outputs.
+
+    Parameters
+    ----------
+    function : callable
+        Parameters -> outputs (O,).
+    leaves : dict of str to Tensor
+        Where.
+    w : Tensor of shape (Q, O)
+        Combinations.
+
+    Returns
+    -------
+    dict of str to Tensor of shape (Q, ...)
+    """
+    pull = vjp(function, leaves)[1]
+    return vmap(pull)(w)[0]
 
 
 def attempt(run: Callable[[], Any]) -> str | None:

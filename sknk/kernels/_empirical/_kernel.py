@@ -25,7 +25,7 @@ from sknk.kernels._empirical._network import Network, Piece, pieces
 from sknk.kernels._empirical._object import ModuleKernel
 from sknk.kernels._empirical._parameters import select
 from sknk.kernels._empirical._products import VectorProducts
-from sknk.kernels._empirical._sketch import SKETCHES
+from sknk.kernels._empirical._sketch import SKETCHES, Rademacher
 
 __all__ = ["EmpiricalNTK"]
 
@@ -41,31 +41,32 @@ class EmpiricalNTK(Forms, ModuleKernel):
 
     .. math:: K(x, x') = \tfrac1O \operatorname{tr} J(x) J(x')^\top
 
-    for ``kind="trace"``, and so on (Jacot et al. 2018; Mohamadi et al. 2023 for the pseudo-NTK; Engel
-    et al. 2024 for the trace, embedding and projected kernels; Malladi et al. 2023 for signs). The
-    module is never changed, and runs in evaluation mode. Rows are inputs of the module, one each.
+    for ``kind="trace"``, and so on (Jacot et al. 2018; Mohamadi et al. 2023 for the pseudo-NTK;
+    Engel et al. 2024 for the trace, embedding and projected kernels; Malladi et al. 2023 for
+    signs). The module is never changed, and runs in evaluation mode. Rows are inputs of the module,
+    one each.
 
     Parameters
     ----------
     module : nn.Module, or object with a ``module_``
-        Maps (n, ...) to (n,), (n, O) or (n, a, b); a skorch net stands for its module. Clones have a
-        copy: a fitted estimator keeps the weights it was fitted with.
+        Maps (n, ...) to (n,), (n, O) or (n, a, b); a skorch net stands for its module. Clones have
+        a copy: a fitted estimator keeps the weights it was fitted with.
     kind : {"trace", "pseudo", "sign", "last_layer", "embedding"}, default="trace"
-        "trace": mean over outputs (``Normalized`` makes it the cosine form, trNTK); "pseudo": of the sum
-        of outputs over sqrt(O); "sign": of the gradients' signs, mean over outputs; "last_layer": of the
-        input of the last layer with parameters (conjugate kernel); "embedding": of the hidden inputs of
-        all layers with parameters, summed.
+        "trace": mean over outputs (``Normalized`` makes it the cosine form, trNTK); "pseudo": of
+        the sum of outputs over sqrt(O); "sign": of the gradients' signs, mean over outputs;
+        "last_layer": of the input of the last layer with parameters (conjugate kernel);
+        "embedding": of the hidden inputs of all layers with parameters, summed.
     params : None, str, iterable of str, or callable, default=None
-        The parameters theta: names or shell patterns ("*.bias"), or ``params(name, parameter)`` that
-        returns True; None is all that require a gradient.
+        The parameters theta: names or shell patterns ("*.bias"), or ``params(name, parameter)``
+        that returns True; None is all that require a gradient.
     projection : int or None, default=None
-        Number of random features k that stand for the gradients: K = Z Z' with Z (n, k), whose error
-        falls as k^-1/2. See :meth:`features`.
+        Number of random features k that stand for the gradients: K = Z Z' with Z (n, k), whose
+        error falls as k^-1/2. See :meth:`features`.
     sketch : {"rademacher", "sparse"}, default="rademacher"
         Signs for every parameter and feature, or four signs for every parameter.
     implementation : str, default="auto"
-        "structured" (factors of layers), "jacobian" (torch.func), "vector_products" or "loop"; "auto" is
-        the first of structured, jacobian and loop that serves, for Rademacher features
+        "structured" (factors of layers), "jacobian" (torch.func), "vector_products" or "loop";
+        "auto" is the first of structured, jacobian and loop that serves, for Rademacher features
         "vector_products" before all. See :meth:`choose_implementation`.
     chunk_size : int or None, default=None
         Rows of one forward and backward pass; None is a block of tiles. Changes memory only.
@@ -79,8 +80,8 @@ class EmpiricalNTK(Forms, ModuleKernel):
     Raises
     ------
     ValueError
-        When called: rows or parameters that do not fit the module, an implementation that cannot serve
-        it (naming the layer), rows that influence each other.
+        When called: rows or parameters that do not fit the module, an implementation that cannot
+        serve it (naming the layer), rows that influence each other.
     NonFiniteGradientError
         When called, for a row where a gradient is not finite.
 
@@ -91,9 +92,10 @@ class EmpiricalNTK(Forms, ModuleKernel):
 
     Notes
     -----
-    Structured gradients cost Q backward passes to the outputs of layers (Q = O, or 1 for "pseudo") and
-    O(n width) memory, a Gram matrix O(n^2 Q width); contracting Jacobians O(n Q P) memory and O(n^2 Q P)
-    time, with parameters split into passes where Jacobians do not fit into half the memory budget.
+    Structured gradients cost Q backward passes to the outputs of layers (Q = O, or 1 for "pseudo")
+    and O(n width) memory, a Gram matrix O(n^2 Q width); contracting Jacobians O(n Q P) memory and
+    O(n^2 Q P) time, with parameters split into passes where Jacobians do not fit into half the
+    memory budget.
 
     Examples
     --------
@@ -132,8 +134,6 @@ class EmpiricalNTK(Forms, ModuleKernel):
         self.input_dtype = input_dtype
         self.random_state = random_state
 
-    # --- the function ------------------------------------------------------------------------------
-
     def choose_implementation(self, X: Any) -> Choice:
         """Return which implementation serves these rows, and why the ones before it do not.
 
@@ -153,9 +153,7 @@ class EmpiricalNTK(Forms, ModuleKernel):
             If none serves, or `kind` needs none.
         """
         if self.kind in EMBEDDINGS:
-            raise ValueError(
-                f"kind={self.kind!r} differentiates nothing; it needs one forward pass."
-            )
+            raise ValueError(f"kind={self.kind!r} differentiates nothing: one forward pass serves.")
         x, _ = self._rows(X, None)
         network = self._network(x, self._values(x.device))
         return self._choose(network, x, sketched=self.projection is not None)
@@ -176,8 +174,6 @@ class EmpiricalNTK(Forms, ModuleKernel):
         elif not sketched and self.kind != "sign":
             order = (*GRADIENTS, "vector_products")
         return choose(self.implementation, order, unwrap(self.module), network, x)
-
-    # --- row states --------------------------------------------------------------------------------
 
     def _prepare(self, x: Tensor, values: Values) -> RowState:
         network = self._network(x, values)
@@ -219,13 +215,13 @@ class EmpiricalNTK(Forms, ModuleKernel):
     def _sketched(self, network: Network, x: Tensor, W: Tensor) -> Tensor:
         """Return random features, (n, k)."""
         assert self.projection is not None
-        sketch = SKETCHES[self.sketch](self.projection, self.random_state)
         if self._choose(network, x, sketched=True).name == "vector_products":
             rows = IMPLEMENTATIONS["vector_products"].prepare(network, x, W, together=False)
             bad = rows.first_bad()
             if bad is not None:
                 raise NonFiniteGradientError(*bad)
-            return sketch.products(network, x, W)
+            return Rademacher(self.projection, self.random_state).products(network, x, W)
+        sketch = SKETCHES[self.sketch](self.projection, self.random_state)
         return sketch.gradients(self._state(network, x, W, together=False), network)
 
     def _tile(self, rx: Any, ry: Any, values: Values) -> Tensor:
@@ -240,8 +236,6 @@ class EmpiricalNTK(Forms, ModuleKernel):
     def _prepare_with_diag(self, x: Tensor, values: Values) -> tuple[Any, Tensor]:
         state = self._prepare(x, values)
         return state, state.diag()
-
-    # --- passes ------------------------------------------------------------------------------------
 
     def _grams(self, X: Any, Y: Any, tile: Any, *, prepare: Any = None, n_outputs: int = 1) -> Any:
         def grams(part: Self) -> list[Any]:
@@ -305,10 +299,8 @@ class EmpiricalNTK(Forms, ModuleKernel):
                 out[s, t] = VectorProducts.moved(rows, directions)
 
     def _passes(self, X: Any, Y: Any) -> list[Self]:
-        """Return kernels of parts of the parameters, whose sum is this one.
-
-        One, but where Jacobians of all rows would take more than half the memory budget.
-        """
+        """Return kernels of parts of the parameters, whose sum is this one."""
+        # One, but where Jacobians of all rows would take more than half the memory budget.
         x, y = self._rows(X, Y)
         n = len(x) + (0 if y is None else len(y))
         if not len(x) or self.kind in EMBEDDINGS or self.projection or self._pieces is not None:
@@ -317,8 +309,9 @@ class EmpiricalNTK(Forms, ModuleKernel):
         if n * _size(module) * self._dtype().itemsize < _SMALL:
             return [self]
         # Mirrors cost a millisecond: remembered for what does not change from call to call.
-        key = ("passes", self.implementation, self.kind, x.shape[1], self._dtype(), x.device)
-        key = (*key, tuple(select(module, self.params)), self.input_shape, self.input_dtype)
+        names, inputs = tuple(select(module, self.params)), (self.input_shape, self.input_dtype)
+        where = (x.shape[1], self._dtype(), x.device)
+        key = ("passes", self.implementation, self.kind, names, inputs, where)
         if not remembered(module, key, lambda: self._forms_jacobians(x)):
             return [self]
         network = self._network(x[:1], self._values(x.device))

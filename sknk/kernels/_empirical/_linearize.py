@@ -1,6 +1,6 @@
 """A module's first-order model: its outputs, and products with its Jacobian."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sknk._array import as_tensor
 from sknk.kernels import _tiles
+from sknk.kernels._empirical._network import Network
 from sknk.kernels._empirical._products import pull_back, push_forward
 
 __all__ = ["Linearization", "linearize"]
@@ -41,7 +42,7 @@ class Linearization:
         -------
         ndarray or Tensor of shape (n, O)
         """
-        return self._map(X, lambda network, x, _: network(network.leaves, x))
+        return self._map(X, lambda network, x: network(network.leaves, x))
 
     def jvp(self, X: Any, direction: Mapping[str, Any]) -> Any:
         """Return J(x) v: how outputs move when parameters move along v.
@@ -51,8 +52,8 @@ class Linearization:
         X : array-like or Tensor of shape (n, d)
             Rows.
         direction : mapping of str to array-like
-            One array for each parameter, (re, im) pairs in a last axis for a complex one; names that
-            are left out do not move.
+            One array for each parameter, (re, im) pairs in a last axis for a complex one; names
+            that are left out do not move.
 
         Returns
         -------
@@ -64,7 +65,7 @@ class Linearization:
             For a name or a shape that no parameter has.
         """
 
-        def moved(network: Any, x: Tensor, _: slice) -> Tensor:
+        def moved(network: Network, x: Tensor) -> Tensor:
             return push_forward(network, x, _as_direction(direction, network))
 
         return self._map(X, moved)
@@ -88,11 +89,11 @@ class Linearization:
         ValueError
             If the cotangent does not have the shape of the outputs.
         """
-        x, values, network = self._network(X)
+        x, network = self._network(X)
         u = self._cotangent(cotangent, network, x)
         total = {name: torch.zeros_like(leaf) for name, leaf in network.leaves.items()}
         with torch.no_grad():
-            for s in self._spans(x):
+            for s in self._spans(x):  # sums over rows need no more than one chunk's activations
                 found = pull_back(network, x[s], u[s])
                 total = {name: g + found[name] for name, g in total.items()}
         return {name: self._kernel._like(g, X) for name, g in total.items()}
@@ -100,8 +101,8 @@ class Linearization:
     def kernel_matmul(self, X: Any, Y: Any, V: Any) -> Any:
         """Return Theta(X, Y) V for the kernel of all outputs, as J(X) (J(Y)^T V).
 
-        Nothing of the kernel or a Jacobian is formed: one pass back over Y and one forward over X, in
-        memory for the parameters.
+        Neither the kernel nor a Jacobian is formed: one pass back over Y and one forward over X,
+        in memory for the parameters.
 
         Parameters
         ----------
@@ -116,23 +117,22 @@ class Linearization:
         """
         return self.jvp(X, self.vjp(X if Y is None else Y, V))
 
-    def _network(self, X: Any) -> Any:
+    def _network(self, X: Any) -> tuple[Tensor, Network]:
         x, _ = self._kernel._rows(X, None)
         if not len(x):
             raise ValueError("`X` has no rows; expected at least one.")
-        values = self._kernel._values(x.device)
-        return x, values, self._kernel._network(x, values)
+        return x, self._kernel._network(x, self._kernel._values(x.device))
 
     def _spans(self, x: Tensor) -> list[slice]:
         return _tiles.spans(len(x), self._kernel.chunk_size or self._kernel._tile_rows(x))
 
-    def _map(self, X: Any, function: Any) -> Any:
-        x, _, network = self._network(X)
+    def _map(self, X: Any, function: Callable[[Network, Tensor], Tensor]) -> Any:
+        x, network = self._network(X)
         with torch.no_grad():
-            out = torch.cat([function(network, x[s], s) for s in self._spans(x)])
+            out = torch.cat([function(network, x[s]) for s in self._spans(x)])
         return self._kernel._like(out, X)
 
-    def _cotangent(self, cotangent: Any, network: Any, x: Tensor) -> Tensor:
+    def _cotangent(self, cotangent: Any, network: Network, x: Tensor) -> Tensor:
         u = as_tensor(cotangent, x.device, network.dtype)
         expected = (len(x), network.n_outputs)
         if tuple(u.shape) != expected:
@@ -142,7 +142,7 @@ class Linearization:
         return u
 
 
-def _as_direction(direction: Mapping[str, Any], network: Any) -> dict[str, Tensor]:
+def _as_direction(direction: Mapping[str, Any], network: Network) -> dict[str, Tensor]:
     unknown = [name for name in direction if name not in network.leaves]
     if unknown:
         raise ValueError(

@@ -148,7 +148,7 @@ class Network:
         if isinstance(out, Tensor):
             return out
         raise TypeError(
-            f"{type(self.module).__name__} returns a {type(out).__name__}; expected one tensor with "
+            f"{self._kind} returns a {type(out).__name__}; expected one tensor with "
             "a row for every input. Wrap it in a module that returns the tensor that is meant."
         )
 
@@ -202,7 +202,7 @@ class Network:
             given = list(self.packing(x, self.dtype).shape)
             raise ValueError(
                 f"{self._kind} fails on inputs of shape {given} in {self.dtype}: {error}. Unpack "
-                "rows with `input_shape` and `input_dtype`; constants must follow the input's dtype."
+                "rows with `input_shape` and `input_dtype`; constants must have the input's dtype."
             ) from error
         out = self._output(out)
         if out.ndim == 0 or out.shape[0] != len(x):

@@ -59,7 +59,7 @@ class ModuleKernel(Kernel):
             return equal_modules(mine, theirs)
         return mine is theirs
 
-    __hash__ = None  # type: ignore[assignment]  # mutable, compared by value
+    __hash__ = None  # mutable, compared by value
 
     def __repr__(self) -> str:
         """Return the settings; of the module its class and size."""
@@ -84,7 +84,7 @@ class ModuleKernel(Kernel):
         shape = None if self.input_shape is None else tuple(self.input_shape)
         packing = Packing(shape, code_dtype(self.input_dtype))
         names = [] if self.kind in EMBEDDINGS else select(module, self.params)
-        network = Network(mirror(module), values, names, packing, self._dtype())
+        network = Network(mirror(module), dict(values), names, packing, self._dtype())
         packing.check(x)
         key = ("function", packing, x.shape[1], network.dtype, x.device)
         network.n_outputs = remembered(module, key, lambda: network.check(x.detach()))

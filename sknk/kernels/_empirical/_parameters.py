@@ -88,10 +88,8 @@ def _is_differentiable(p: Tensor) -> bool:
 
 
 def real(t: Tensor) -> Tensor:
-    """Return a parameter as real numbers: a complex one as pairs (re, im) in a last axis.
-
-    A complex parameter is two real ones; J J^H over complex derivatives would be another kernel.
-    """
+    """Return a parameter as real numbers: a complex one as pairs (re, im) in a last axis."""
+    # A complex parameter is two real ones; J J^H over complex derivatives is another kernel.
     return torch.view_as_real(t) if t.is_complex() else t
 
 

@@ -1,4 +1,4 @@
-"""Tangent kernels by products: a vector-Jacobian product of one side, a Jacobian-vector of the other."""
+"""Tangent kernels by products with Jacobians: one row pulled back, all others pushed forward."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch.func import jvp, vjp, vmap
 
 from sknk.kernels._empirical._contractions import EACH, PAIRS, Contraction
 from sknk.kernels._empirical._implementation import Implementation
-from sknk.kernels._empirical._jacobian import attempt
+from sknk.kernels._empirical._jacobian import attempt, pulled
 from sknk.kernels._empirical._network import Network
 
 __all__ = ["VectorProducts", "pull_back", "push_forward"]
@@ -39,13 +39,28 @@ class _Rows:
         """Return Theta by columns: pull every row of `other` back, push it forward to all of these.
 
         O(m Q) passes over n rows, memory for the parameters and activations of one column.
+
+        Parameters
+        ----------
+        other : row state
+            Of m rows.
+        how : Contraction
+            Which outputs are paired.
+
+        Returns
+        -------
+        Tensor
+            As the contraction says.
         """
         columns = [self._column(y, w, how) for y, w in zip(other.x, other.W.unbind(1), strict=True)]
         return torch.stack(columns, 2 if how is PAIRS else -1)
 
+    def _gradients(self, row: Tensor, w: Tensor) -> dict[str, Tensor]:
+        """Return the gradients of Q combinations of outputs at one row, (Q, ...) a parameter."""
+        return pulled(lambda leaves: self.network.row(leaves, row), self.network.leaves, w)
+
     def _column(self, y: Tensor, w: Tensor, how: Contraction) -> Tensor:
-        _, pull = vjp(lambda leaves: self.network.row(leaves, y), self.network.leaves)
-        (gradients,) = vmap(pull)(w)  # (Q, ...)
+        gradients = self._gradients(y, w)
 
         def push(direction: dict[str, Tensor]) -> Tensor:
             return push_forward(self.network, self.x, direction)
@@ -60,9 +75,7 @@ class _Rows:
         """Return squared norms of the gradients by parameter, (P, n): one row at a time."""
 
         def norm(row: Tensor, w: Tensor) -> Tensor:
-            _, pull = vjp(lambda leaves: self.network.row(leaves, row), self.network.leaves)
-            (gradients,) = vmap(pull)(w)
-            return torch.stack([g.square().sum() for g in gradients.values()])
+            return torch.stack([g.square().sum() for g in self._gradients(row, w).values()])
 
         rows = zip(self.x, self.W.unbind(1), strict=True)
         return self.network.names, torch.stack([norm(x, w) for x, w in rows], 1)
@@ -72,7 +85,7 @@ class _Rows:
         return self.norms()[1].sum(0)
 
     def first_bad(self) -> tuple[int, str] | None:
-        """Return (row, parameter) of a gradient that is not finite; a backward pass for each row."""
+        """Return (row, parameter) of a gradient that is not finite; one backward pass a row."""
         names, norms = self.norms()
         bad = torch.nonzero(~norms.T.isfinite())
         return (int(bad[0, 0]), names[int(bad[0, 1])]) if len(bad) else None
@@ -142,6 +155,5 @@ def push_forward(network: Network, x: Tensor, direction: dict[str, Tensor]) -> T
 
 def pull_back(network: Network, x: Tensor, cotangent: Tensor) -> dict[str, Tensor]:
     """Return J(x)^T u, one tensor a parameter, for u (n, O)."""
-    _, pull = vjp(lambda leaves: network(leaves, x), network.leaves)
-    (found,) = pull(cotangent)
-    return found
+    found = vjp(lambda leaves: network(leaves, x), network.leaves)[1](cotangent)
+    return found[0]

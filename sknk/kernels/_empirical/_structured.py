@@ -48,8 +48,8 @@ class Structured(Implementation):
     r"""Factors of gradients, layer by layer.
 
     A linear layer y = W x + b has dL/dW = delta x^T with delta = dL/dy, so inner products of two
-    rows' gradients are ``(x . x' + 1) (delta . delta')``: Q backward passes to the outputs of layers,
-    O(n width) memory (Novak et al. 2022, section 3.3).
+    rows' gradients are ``(x . x' + 1) (delta . delta')``: Q backward passes to the outputs of
+    layers, O(n width) memory (Novak et al. 2022, section 3.3).
     """
 
     name = "structured"
@@ -200,11 +200,9 @@ def _merged(gradients: Sequence[Gradient]) -> Gradient:
 
 
 def _disagreement(structured: Structured, network: Network, x: Tensor) -> str | None:
-    """Compare one row's gradient with an ordinary backward pass; return what differs.
-
-    Finds whatever bypasses a layer's ``forward``: weights read by other code, rows that are not the
-    first axis, ties between layers of different kinds.
-    """
+    """Compare one row's gradient with an ordinary backward pass; return what differs."""
+    # Finds whatever bypasses a layer's forward: weights read by other code, rows that are not the
+    # first axis, ties between layers of different kinds.
     pair = torch.stack([x[0], x[-1]]).detach()
     leaves = {name: leaf.detach().requires_grad_() for name, leaf in network.leaves.items()}
     with torch.enable_grad():
@@ -223,14 +221,14 @@ def _disagreement(structured: Structured, network: Network, x: Tensor) -> str | 
     for name, gap in zip(leaves, gaps, strict=True):
         if gap > _AGREEMENT[network.dtype]:
             return (
-                f"{name!r} has another gradient by an ordinary backward pass: its layer does not see "
-                "rows along the first axis, or the weight is used outside the layer's forward"
+                f"{name!r} has another gradient by an ordinary backward pass: its layer does not "
+                "see rows along the first axis, or the weight is used outside the layer's forward"
             )
     return None
 
 
 def _gap(found: RowGradients, name: str, wanted: Tensor) -> float:
-    """Return the largest relative error of row 0; what row 1 has, which must be nothing, counts."""
+    """Return the largest relative error of row 0, and what row 1 has, which must be nothing."""
     if (name,) not in found.names:
         return float(wanted.abs().max())
     lead = wanted.shape[0] if wanted.ndim else 1
