@@ -13,6 +13,7 @@ from sknk import (
     NTKRidgeClassifierCV,
     NTKRidgeCV,
 )
+from sknk.features import EmpiricalNTKFeatures
 from sknk.kernels import (
     GELU,
     NNGP,
@@ -25,6 +26,7 @@ from sknk.kernels import (
     Cos,
     Dense,
     Dropout,
+    EmpiricalNTK,
     Erf,
     Exp,
     ExpNormalized,
@@ -55,6 +57,7 @@ from sknk.preprocessing import SmoothClip
 from sknk.preprocessing._categories import LevelEncoder
 from sknk.preprocessing._scale import NormalScores, SpreadScaler
 from sknk.preprocessing._target import SkewTransformer
+from tests.modules import AnyWidth, convolutional, mlp, seeded
 
 # --- rows --------------------------------------------------------------------------------------
 
@@ -211,6 +214,31 @@ KERNELS |= {
     "network_sum": NetworkKernel(NETWORKS["dense"]) + 0.5 * NTK(depth=1),
 }
 
+# --- torch modules -----------------------------------------------------------------------------
+
+MODULE = seeded(lambda: mlp(N_FEATURES, 2))
+EMPIRICAL = {
+    "trace": EmpiricalNTK(MODULE),
+    "pseudo": EmpiricalNTK(MODULE, "pseudo"),
+    "sign": EmpiricalNTK(MODULE, "sign"),
+    "last_layer": EmpiricalNTK(MODULE, "last_layer"),
+    "embedding": EmpiricalNTK(MODULE, "embedding"),
+    "jacobian": EmpiricalNTK(MODULE, implementation="jacobian"),
+    "vector_products": EmpiricalNTK(MODULE, implementation="vector_products"),
+    "loop": EmpiricalNTK(MODULE, implementation="loop"),
+    "projection": EmpiricalNTK(MODULE, projection=20),
+    "sparse": EmpiricalNTK(
+        MODULE, "pseudo", "*.weight", projection=20, sketch="sparse", chunk_size=2, random_state=1
+    ),
+    "image": EmpiricalNTK(seeded(lambda: convolutional(2)), input_shape=IMAGE),
+}
+KERNELS |= {f"empirical_{name}": kernel for name, kernel in EMPIRICAL.items()}
+KERNELS |= {
+    "empirical_normalized": Normalized(EMPIRICAL["trace"]),
+    "empirical_sum": 0.5 * EMPIRICAL["pseudo"] + NTK(depth=1, bias_var=0.1),
+}
+ANY_WIDTH = seeded(AnyWidth)
+
 # --- estimators --------------------------------------------------------------------------------
 
 SEARCH = {"param_grid": {"depth": [1, 2]}, "alphas": [0.1, 1.0]}  # small, to keep time down
@@ -224,12 +252,14 @@ ESTIMATORS = [
     NTKRidge(NTK(depth=1, bias_var=0.1), alpha=0.1, solver="cholesky"),
     NTKRidge(NNGP(depth=1), solver="eigh", fit_intercept=False),
     NTKRidge(RBF()),
+    NTKRidge(EmpiricalNTK(ANY_WIDTH)),
     NTKRidge("precomputed", alpha=10.0),
     NTKRidgeClassifier(),
     NTKRidgeClassifier(NTK(depth=1), solver="cholesky", class_weight="balanced"),
     # Without intercept and bias, f(-x) mirrors f(x): no class can win everywhere, as checks ask.
     NTKRidgeClassifier(NNGP(bias_var=1.0), solver="eigh", fit_intercept=False),
     NTKRidgeClassifier(RBF()),
+    NTKRidgeClassifier(EmpiricalNTK(ANY_WIDTH, "pseudo"), alpha=0.01),
     NTKRidgeClassifier("precomputed", alpha=10.0),
     NTKRidgeCV(**SEARCH),
     NTKRidgeCV(NTK(), scoring="r2", fit_intercept=False, **SEARCH),
@@ -260,6 +290,7 @@ ESTIMATORS = [
     NTKGaussianProcessRegressor(NTK(depth=1), evidence="stochastic", max_epochs=2, random_state=0),
     NTKGaussianProcessRegressor(NTK(depth=1), normalize_y=True, **FEW),
     NTKGaussianProcessRegressor(RBF(), **FEW),
+    NTKGaussianProcessRegressor(EmpiricalNTK(ANY_WIDTH), **FEW),
     NTKGaussianProcessRegressor(NTK(depth=1), **KNOWN),
     NTKGaussianProcessClassifier(**FEW),
     NTKGaussianProcessClassifier(NTK(depth=1, bias_var=0.1), **KNOWN_CLASSES),
@@ -280,6 +311,8 @@ CODES = OrdinalEncoder(
 )
 LEVELS = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
 TRANSFORMERS = [
+    EmpiricalNTKFeatures(ANY_WIDTH, n_components=8),
+    EmpiricalNTKFeatures(ANY_WIDTH, n_components=8, kind="pseudo", sketch="sparse"),
     FeatureLearner(NTKRidgeCV(feature_learning="agop", max_rounds=1, **SEARCH)),
     FeatureLearner(NTKRidgeClassifierCV(feature_learning="agop_diag", max_rounds=1, **SEARCH)),
     SmoothClip(),

@@ -7,10 +7,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
+from sknk._array import to_numpy
 from sknk._estimator import PLACE_CONSTRAINTS, KernelEstimator, unchanged_on_error
-from sknk._validation import Interval, StrOptions, fit_context
+from sknk._validation import Interval, StrOptions, fit_context, validate_data
 from sknk.kernels import EmpiricalNTK
+from sknk.kernels._empirical._choice import IMPLEMENTATIONS
 from sknk.kernels._empirical._module import inner
 
 __all__ = ["EmpiricalNTKFeatures"]
@@ -87,11 +90,16 @@ class EmpiricalNTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ke
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "module": "no_validation",
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "kind": [StrOptions({"trace", "pseudo", "sign"})],
+        "params": "no_validation",
         "sketch": [StrOptions({"rademacher", "sparse"})],
+        "implementation": [StrOptions({"auto", *IMPLEMENTATIONS})],
         "chunk_size": [None, Interval(Integral, 1, None, closed="left")],
+        "input_shape": [None, tuple, list],
+        "input_dtype": "no_validation",
         "random_state": [Integral],
         **PLACE_CONSTRAINTS,
     }
@@ -151,7 +159,8 @@ class EmpiricalNTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ke
             If the module does not take them.
         """
         with unchanged_on_error(self), self._context(X):
-            X = self._checked_rows(X, reset=True)
+            X = to_numpy(X) if isinstance(X, Tensor) else X
+            X = validate_data(self, X, dtype=np.float64)
             kernel = self._kernel()
             kernel.choose_implementation(X[:1])
             self.kernel_ = kernel

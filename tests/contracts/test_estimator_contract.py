@@ -82,7 +82,9 @@ def tensors_in(value, path="state", seen=None):
     if id(value) in seen:
         return
     seen.add(id(value))
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.nn.Module):  # a user's own, with its weights, but off the GPU
+        yield from (path for p in value.parameters() if p.device.type != "cpu")
+    elif isinstance(value, torch.Tensor):
         yield path
     elif isinstance(value, dict):
         for key, item in value.items():

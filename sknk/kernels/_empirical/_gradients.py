@@ -300,7 +300,7 @@ class RowGradients:
 
 def _sum(part: Gradient) -> float:
     """Return a number that is finite if every entry is, but for overflow; one pass."""
-    tensors = (_tensor(part, f.name) for f in fields(part))  # type: ignore[arg-type]
+    tensors = (_tensor(part, f.name).detach() for f in fields(part))  # type: ignore[arg-type]
     return math.fsum(float(t.sum()) for t in tensors)
 
 

@@ -71,6 +71,12 @@ class ModuleKernel(Kernel):
         shown = "".join(f", {k}={v!r}" for k, v in self._settings().items() if v != defaults[k])
         return f"{type(self).__name__}(<{type(found).__name__}{size}>{shown})"
 
+    def _no_network(self, wanted: str) -> str:
+        return (
+            f"{self!r} is the tangent kernel of one network, so it has no {wanted}. It serves "
+            "posterior='ntkgp', the ordinary Gaussian process; use NTK for 'nngp' and 'ensemble'."
+        )
+
     def _settings(self) -> dict[str, Any]:
         return {k: v for k, v in self.get_params(deep=False).items() if k != "module"}
 

@@ -134,7 +134,7 @@ class Rademacher(_Blockwise):
             }
             moved = vmap(lambda v: push_forward(network, x, v))(directions)  # (16, n, O)
             weights = signs[:, first : first + _COLUMNS]
-            columns.append(torch.einsum("kno,qno,qk->nk", moved, W, weights))
+            columns.append(torch.einsum("jno,qno,qj->nj", moved, W, weights))
         return torch.cat(columns, 1) / self.width**0.5
 
     def _direction(self, name: str, leaf: Tensor, first: int) -> Tensor:

@@ -235,4 +235,4 @@ def _gap(found: RowGradients, name: str, wanted: Tensor) -> float:
     own, other = found.part(name).block(0, lead)[0]
     scale = wanted.abs().max().clamp_min(torch.finfo(wanted.dtype).tiny)
     gap = (own.reshape(wanted.shape) - wanted).abs().max() + other.abs().max()
-    return float(gap / scale)
+    return float(gap.detach() / scale)
