@@ -6,21 +6,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import neural_tangents as nt
 import numpy as np
 from _peers import serve
-from neural_tangents import stax
+from jax._src import config, source_info_util
+from jax.interpreters import ad
 
-LAYERS = (512, 512, 10)
+# neural-tangents 0.6.5 looks for these two where jax kept them before 0.4.30.
+ad.config, ad.source_info_util = config.config, source_info_util
+
+import neural_tangents as nt  # noqa: E402 - after the names above
+
+LAYERS = 3
+
+
+def outputs(params: Any, x: Any) -> Any:
+    """Return the outputs of a ReLU network; a little quicker than the same of stax layers."""
+    *hidden, (W, b) = params
+    for V, c in hidden:
+        x = jax.nn.relu(x @ V + c)
+    return x @ W + b
 
 
 def kernel_function(trace_axes: tuple[int, ...]) -> Any:
-    """Return the compiled kernel of weights and rows."""
-    layers: list[Any] = []
-    for width in LAYERS:
-        layers += [stax.Dense(width, b_std=1.0, parameterization="standard"), stax.Relu()]
+    """Return the compiled kernel of rows and weights."""
     kernel = nt.empirical_ntk_fn(
-        stax.serial(*layers[:-1])[1],
+        outputs,
         trace_axes=trace_axes,
         vmap_axes=0,
         implementation=nt.NtkImplementation.STRUCTURED_DERIVATIVES,
@@ -33,14 +43,12 @@ FILES: dict[str, Any] = {}
 
 
 def arguments(file: str) -> Any:
-    """Return rows and the parameters of the layers, already on the device."""
+    """Return rows and weights, already on the device."""
     if file not in FILES:
         with np.load(file) as found:
-            params: list[Any] = []
-            for layer in range(0, 2 * len(LAYERS), 2):
-                W, b = found[f"{layer}.weight"], found[f"{layer}.bias"]
-                params += [(jnp.array(W.T), jnp.array(b[None])), ()]
-            FILES[file] = jnp.array(found["X"]), params[:-1]
+            names = [str(2 * layer) for layer in range(LAYERS)]
+            params = [(found[f"{name}.weight"].T, found[f"{name}.bias"]) for name in names]
+            FILES[file] = jax.tree.map(jnp.array, (found["X"], params))
     return FILES[file]
 
 
@@ -55,12 +63,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     K.block_until_ready()
     seconds = time.perf_counter() - start
     assert K.dtype == np.float32
-    if request["case"] == "time":
-        return {"seconds": seconds}
-    if request["form"] == "full":  # (n, m, O, O) there, rows and outputs side by side here
-        K = K.transpose(0, 2, 1, 3).reshape(2 * (len(x) * LAYERS[-1],))
-    np.save(request["out"], np.asarray(K))
-    return {"out": request["out"]}
+    if request["case"] == "values":
+        if request["form"] == "full":  # (n, n, O, O) there, outputs beside their rows here
+            n, _, o, _ = K.shape
+            K = K.transpose(0, 2, 1, 3).reshape(n * o, n * o)
+        np.save(request["out"], np.asarray(K))
+    return {"seconds": seconds}
 
 
 serve(answer)

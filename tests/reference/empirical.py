@@ -40,8 +40,8 @@ def in_float64(module):
 def outputs(module, X, shape=None, dtype=torch.float64):
     """Outputs of rows one by one, flat, complex ones as (re, im): list of tensors (O,)."""
     found = []
-    for row in torch.as_tensor(np.asarray(X)):
-        x = row.to(dtype).clone()[None]
+    for row in torch.tensor(X):
+        x = row.to(dtype)[None]
         out = module(x if shape is None else x.reshape(1, *shape))
         found.append((torch.view_as_real(out) if out.is_complex() else out).reshape(-1))
     return found
@@ -131,7 +131,7 @@ def layerwise(jacobian, other=None):
 
 def hidden(module, X):
     """Inputs of its linear layers but the first, which is given the row."""
-    x, found = torch.as_tensor(X), []
+    x, found = torch.tensor(X), []
     with torch.no_grad():
         for layer in in_float64(module):
             if isinstance(layer, nn.Linear):

@@ -74,6 +74,8 @@ class Implementation(ABC):
         """
 
 
+_PLAIN = (bool, int, float, str, type(None))
+
 # What a module's structure decides does not change from call to call; its layers may.
 _known: WeakKeyDictionary[nn.Module, dict[Any, Any]] = WeakKeyDictionary()
 
@@ -84,7 +86,7 @@ def remembered(module: nn.Module, key: Any, find: Callable[[], Any]) -> Any:
     Parameters
     ----------
     module : nn.Module
-        Whose layers, by identity, belong to the key.
+        Whose layers and settings belong to the key.
     key : hashable
         What else the answer depends on.
     find : callable
@@ -95,7 +97,19 @@ def remembered(module: nn.Module, key: Any, find: Callable[[], Any]) -> Any:
     object
     """
     known = _known.setdefault(module, {})
-    key = (key, tuple(map(id, module.modules())))
+    key = (key, _structure(module))
     if key not in known:
         known[key] = find()
     return known[key]
+
+
+def _structure(module: nn.Module) -> tuple[Any, ...]:
+    """Return layers by identity, shapes of their parameters, and whatever settings are plain."""
+    return tuple(
+        (
+            id(part),
+            *((name, None if p is None else p.shape) for name, p in part._parameters.items()),
+            *((k, v) for k, v in vars(part).items() if isinstance(v, _PLAIN) and k != "training"),
+        )
+        for part in module.modules()
+    )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
+from sknk._validation import check_memory
 from sknk.kernels._empirical._gradients import Dense, RowGradients
 from sknk.kernels._empirical._implementation import Implementation
 from sknk.kernels._empirical._network import Network
@@ -24,6 +25,19 @@ def _as_gradients(network: Network, grads: dict[str, Tensor]) -> RowGradients:
     return RowGradients(tuple((name,) for name in grads), tuple(parts))
 
 
+def _check_room(network: Network, W: Tensor) -> None:
+    """Refuse Jacobians that do not fit."""
+    q, n, _ = W.shape
+    size = sum(leaf.numel() for leaf in network.leaves.values())
+    check_memory(
+        float(q) * n * size * network.dtype.itemsize,
+        W.device,
+        what=f"The Jacobian of n={n} rows, {q} outputs and {size} parameters",
+        instead="Use kind='pseudo', fewer `params`, `projection`, or implementation "
+        "'vector_products'.",
+    )
+
+
 class Jacobian(Implementation):
     """Contraction of Jacobians that torch.func makes for all rows of a block at once.
 
@@ -39,6 +53,7 @@ class Jacobian(Implementation):
 
     def prepare(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> RowGradients:
         """Pull Q cotangents of every row back to the parameters."""
+        _check_room(network, W)
 
         def gradients(row: Tensor, w: Tensor) -> dict[str, Tensor]:
             return pulled(lambda leaves: network.row(leaves, row), network.leaves, w)
@@ -57,6 +72,7 @@ class Loop(Implementation):
 
     def prepare(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> RowGradients:
         """Run every row forward once and Q times backward."""
+        _check_room(network, W)
         leaves = {name: leaf.detach().requires_grad_() for name, leaf in network.leaves.items()}
         rows = []
         for i in range(len(x)):

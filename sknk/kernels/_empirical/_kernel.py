@@ -1,9 +1,10 @@
 """EmpiricalNTK: the tangent kernel of a torch module."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -248,7 +249,10 @@ class EmpiricalNTK(Forms, ModuleKernel):
         return first
 
     def matmul(self, X: Any, Y: Any, V: Any) -> Any:
-        """Return K(X, Y) @ V; K is never stored, nor a Jacobian where products are chosen.
+        """Return K(X, Y) @ V; K is never stored.
+
+        Where structured gradients do not serve and V has fewer columns than X has rows, "auto"
+        takes vector products: no Jacobian is stored either.
 
         Parameters
         ----------
@@ -266,10 +270,28 @@ class EmpiricalNTK(Forms, ModuleKernel):
         ValueError
             If V does not have one entry for every row of Y.
         """
-        if self.implementation == "vector_products" and self.projection is None:
+        if self._prefers_products(X, V):
             return self._matmul_by_products(X, Y, V)
         first, *rest = (Kernel.matmul(part, X, Y, V) for part in self._passes(X, Y))
         return sum(rest, first)
+
+    def _prefers_products(self, X: Any, V: Any) -> bool:
+        if self.projection is not None or self.kind in ("sign", *EMBEDDINGS):
+            return False
+        x, _ = self._rows(X, None)
+        if self.implementation != "auto" or not len(x) or np.size(V) >= len(V) * len(x):
+            return self.implementation == "vector_products"
+        return self._knows("products", x, lambda: self._products_serve(x))
+
+    def _products_serve(self, x: Tensor) -> bool:
+        network = self._network(x[:1], self._values(x.device))
+        named = type(self)(**{**self.get_params(deep=False), "implementation": "vector_products"})
+        try:
+            return self._choose(network, x[:1]).name != "structured" and bool(
+                named._choose(network, x[:1])
+            )
+        except ValueError:  # forward mode refuses
+            return False
 
     def _matmul_by_products(self, X: Any, Y: Any, V: Any) -> Any:
         """Push sums of gradients forward: 2 Q t passes over the rows, whatever n and m are."""
@@ -305,20 +327,24 @@ class EmpiricalNTK(Forms, ModuleKernel):
         n = len(x) + (0 if y is None else len(y))
         if not len(x) or self.kind in EMBEDDINGS or self.projection or self._pieces is not None:
             return [self]
-        module = unwrap(self.module)
-        if n * _size(module) * self._dtype().itemsize < _SMALL:
+        if n * _size(unwrap(self.module)) * self._dtype().itemsize < _SMALL:
             return [self]
-        # Mirrors cost a millisecond: remembered for what does not change from call to call.
-        names, inputs = tuple(select(module, self.params)), (self.input_shape, self.input_dtype)
-        where = (x.shape[1], self._dtype(), x.device)
-        key = ("passes", self.implementation, self.kind, names, inputs, where)
-        if not remembered(module, key, lambda: self._forms_jacobians(x)):
+        if not self._knows("passes", x, lambda: self._forms_jacobians(x)):
             return [self]
         network = self._network(x[:1], self._values(x.device))
         outputs = 1 if self.kind == "pseudo" else network.n_outputs
         room = memory_budget(x.device) / (2 * n * outputs * self._dtype().itemsize)
         groups = pieces(network, room)
         return [self] if len(groups) == 1 else [self._restricted(group) for group in groups]
+
+    def _knows(self, what: str, x: Tensor, find: Callable[[], bool]) -> bool:
+        """Return what a network has to be made for, once: mirrors cost time in every call."""
+        module = unwrap(self.module)
+        names, inputs = tuple(select(module, self.params)), (self.input_shape, self.input_dtype)
+        where = (x.shape[1], self._dtype(), x.device)
+        return remembered(
+            module, (what, self.implementation, self.kind, names, inputs, where), find
+        )
 
     def _forms_jacobians(self, x: Tensor) -> bool:
         network = self._network(x[:1], self._values(x.device))
