@@ -1,7 +1,7 @@
 """Tangent kernels by products with Jacobians: one row pulled back, all others pushed forward."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,6 +15,8 @@ from sknk.kernels._empirical._jacobian import attempt, pulled
 from sknk.kernels._empirical._network import Network
 
 __all__ = ["VectorProducts", "pull_back", "push_forward"]
+
+_NUMBERS = 2**22  # of the gradients that are held at once
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class _Rows:
     def contract(self, other: Self, how: Contraction) -> Tensor:
         """Return Theta by columns: pull every row of `other` back, push it forward to all of these.
 
-        O(m Q) passes over n rows, memory for the parameters and activations of one column.
+        O(m Q) passes over n rows, memory for the parameters and activations of a few columns.
 
         Parameters
         ----------
@@ -52,8 +54,13 @@ class _Rows:
         Tensor
             As the contraction says.
         """
-        columns = [self._column(y, w, how) for y, w in zip(other.x, other.W.unbind(1), strict=True)]
-        return torch.stack(columns, 2 if how is PAIRS else -1)
+        columns = other._by_row(lambda y, w: self._column(y, w, how), other.x, other.W)
+        return columns.movedim(0, 2 if how is PAIRS else -1)
+
+    def _by_row(self, function: Callable[..., Tensor], x: Tensor, W: Tensor) -> Tensor:
+        """Map rows, some at a time: as many as keep their gradients small."""
+        numbers = len(W) * sum(leaf.numel() for leaf in self.network.leaves.values())
+        return vmap(function, (0, 1), chunk_size=max(1, _NUMBERS // numbers))(x, W)
 
     def _gradients(self, row: Tensor, w: Tensor) -> dict[str, Tensor]:
         """Return the gradients of Q combinations of outputs at one row, (Q, ...) a parameter."""
@@ -71,24 +78,22 @@ class _Rows:
         each = (self.W * moved).sum(-1)
         return each if how is EACH else each.sum(0)
 
-    def norms(self) -> tuple[list[str], Tensor]:
-        """Return squared norms of the gradients by parameter, (P, n): one row at a time."""
-
-        def norm(row: Tensor, w: Tensor) -> Tensor:
-            return torch.stack([g.square().sum() for g in self._gradients(row, w).values()])
-
-        rows = zip(self.x, self.W.unbind(1), strict=True)
-        return self.network.names, torch.stack([norm(x, w) for x, w in rows], 1)
-
     def diag(self) -> Tensor:
         """Return squared norms of the gradients, (n,)."""
-        return self.norms()[1].sum(0)
+
+        def norm(row: Tensor, w: Tensor) -> Tensor:
+            return sum(g.square().sum() for g in self._gradients(row, w).values())  # type: ignore[return-value]
+
+        return self._by_row(norm, self.x, self.W)
 
     def first_bad(self) -> tuple[int, str] | None:
         """Return (row, parameter) of a gradient that is not finite; one backward pass a row."""
-        names, norms = self.norms()
-        bad = torch.nonzero(~norms.T.isfinite())
-        return (int(bad[0, 0]), names[int(bad[0, 1])]) if len(bad) else None
+
+        def largest(row: Tensor, w: Tensor) -> Tensor:
+            return torch.stack([g.abs().amax() for g in self._gradients(row, w).values()])
+
+        bad = torch.nonzero(~self._by_row(largest, self.x, self.W).isfinite())  # (row, parameter)
+        return (int(bad[0, 0]), self.network.names[int(bad[0, 1])]) if len(bad) else None
 
     @classmethod
     def joined(cls, chunks: Sequence[Self]) -> Self:
@@ -100,7 +105,7 @@ class _Rows:
 class VectorProducts(Implementation):
     """NTK-vector products (Novak et al. 2022, section 3.2): Theta v = J(x) (J(x')^T v).
 
-    Slower than contracting Jacobians, but with memory for the parameters once, whatever n.
+    Slower than contracting Jacobians, but with memory for the gradients of a few rows, whatever n.
     """
 
     name = "vector_products"
