@@ -5,7 +5,8 @@ The pseudo-NTK stands for every block of the kernel Theta of all outputs (Mohama
 on 20 rows of the digits and on normal rows, without biases and with biases that start at zero.
 "3-layer" may mean three weight matrices or three hidden layers; both are judged by the published
 errors. Projections: ||Z Z' - K||_F / ||K||_F on 100 rows of the digits, a 64 -> 32 -> 32 -> 10 network
-as torch initializes it, over what features that are normal given the gradients would give. Float64.
+as torch initializes it, over what features that are normal given the gradients would give. Float64,
+one thread: nothing is timed.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from _common import bar, main, rounded
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from sknk.kernels import EmpiricalNTK
@@ -47,6 +49,13 @@ class Times(nn.Module):
 
 def measure(quick: bool) -> dict[str, Any]:
     """Measure both kinds of errors."""
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        return measured(quick)
+
+
+def measured(quick: bool) -> dict[str, Any]:
+    """Measure networks of all widths, then projections."""
     seeds = 2 if quick else 10
     widths = [w for w in PUBLISHED if w < 1000] if quick else list(PUBLISHED)
     features = FEATURES[:3] if quick else FEATURES
@@ -103,9 +112,7 @@ def by_width(
     return found | {"largest_difference_from_published": rounded(max(map(abs, ratios)))}
 
 
-def over_seeds(
-    at: Sequence[int], seeds: int, error: Callable[[int, int], float]
-) -> dict[str, Any]:
+def over_seeds(at: Sequence[int], seeds: int, error: Callable[[int, int], float]) -> dict[str, Any]:
     """Return means and deviations of errors over seeds, and the slope of their logarithms."""
     errors = np.array([[error(place, seed) for seed in range(seeds)] for place in at])
     means = errors.mean(axis=1)
@@ -148,7 +155,9 @@ def by_features(widths: Sequence[int], seeds: int, kind: str, sketch: str) -> di
     """Return errors of projections over numbers of features, means over seeds of signs."""
     torch.manual_seed(0)
     sizes = (64, 32, 32, OUTPUTS)
-    layers = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())]
+    layers = [
+        m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())
+    ]
     module = nn.Sequential(*layers[:-1]).double()
     X = load_digits().data[:100] / 16.0
     K = EmpiricalNTK(module, kind=kind)(X)

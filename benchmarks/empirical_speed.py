@@ -70,9 +70,7 @@ def measure(quick: bool) -> dict[str, Any]:
     }
 
 
-def one_case(
-    form: str, d: int, peer: "Peer | str", folder: Path, quick: bool
-) -> dict[str, Any]:
+def one_case(form: str, d: int, peer: "Peer | str", folder: Path, quick: bool) -> dict[str, Any]:
     """Time ours and the quick peer in turn, then ours and the slow contraction; compare values."""
     module, X = network(d), rows(ROWS, d)
     ours = partial(structured, EmpiricalNTK(module, implementation="structured"), form, X)

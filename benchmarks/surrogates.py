@@ -5,11 +5,11 @@ split (70 / 30, stratified), weights and batches. A 64 -> 100 -> 100 -> C ReLU n
 cross entropy, the same recipe for both; nothing is chosen on test rows. Then, on each of its kernels
 in cosine form, three surrogates with penalties fixed beforehand: logistic regression on kernel rows
 (the paper's kGLM, multinomial and solved exactly), the same by SGD as in the paper, one class
-against the others, and kernel ridge classification.
+against the others, with both of its published penalties, and kernel ridge classification. SGD ends
+where it happens to be, so its accuracies are listed and not judged. One thread: nothing is timed.
 """
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from scipy.stats import kendalltau
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import train_test_split
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from sknk import NTKRidgeClassifier
@@ -27,6 +28,7 @@ from sknk.kernels import EmpiricalNTK, Normalized
 
 WIDTH, EPOCHS, BATCH, RATE, DECAY = 100, 60, 32, 1e-3, 1e-4
 PENALTY = 1e-4  # of logistic models, as in the paper
+JUDGED = ("logistic", "ridge")
 RIDGE = 0.1  # kernels have a unit diagonal
 TASKS = {"0 against 1": 2, "ten digits": 10}
 KERNELS: dict[str, dict[str, Any]] = {
@@ -41,14 +43,21 @@ WITHIN = 1.0  # points of accuracy
 
 def measure(quick: bool) -> dict[str, Any]:
     """Train networks, fit surrogates; judge the trace kernel's, list all."""
-    seeds = 2 if quick else 10
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        return measured(2 if quick else 10)
+
+
+def measured(seeds: int) -> dict[str, Any]:
+    """Run both tasks."""
     found: dict[str, Any] = {}
     bars = []
     for task, classes in TASKS.items():
         runs = [one_seed(classes, seed) for seed in range(seeds)]
         found[task] = over_seeds(runs)
         show(task, found[task])
-        for surrogate, line in found[task]["surrogates"]["trace"].items():
+        for surrogate in JUDGED:
+            line = found[task]["surrogates"]["trace"][surrogate]
             name = f"{task}, trace, {surrogate}: points of accuracy"
             bars.append(bar(name, abs(line["tad"]["mean"]), WITHIN, at_least=False))
     return {
@@ -76,27 +85,26 @@ def measure(quick: bool) -> dict[str, Any]:
 def one_seed(classes: int, seed: int) -> dict[str, Any]:
     """Train one network and compare all surrogates with it on its test rows."""
     X, y = load_digits(n_class=classes, return_X_y=True)
-    X, X_test, y, y_test = train_test_split(
-        X / 16.0, y, test_size=0.3, stratify=y, random_state=seed
-    )
-    module = trained(X, y, classes, seed)
+    X = X / 16.0
+    train, test = train_test_split(np.arange(len(X)), test_size=0.3, stratify=y, random_state=seed)
+    module = trained(X[train], y[train], classes, seed)
     with torch.no_grad():
-        logits = module(torch.from_numpy(X_test))
-    p = torch.softmax(logits, 1).numpy()
-    with torch.no_grad():
-        fitted = module(torch.from_numpy(X)).argmax(1).numpy()
+        p = torch.softmax(module(torch.from_numpy(X)), 1).numpy()
+    right = p.argmax(1) == y
     found: dict[str, Any] = {
         "network": {
-            "accuracy": float(np.mean(p.argmax(1) == y_test)),
-            "training_accuracy": float(np.mean(fitted == y)),
+            "accuracy": float(np.mean(right[test])),
+            "training_accuracy": float(np.mean(right[train])),
         }
     }
     for name, settings in KERNELS.items():
-        kernel = Normalized(EmpiricalNTK(module, **settings, random_state=seed))
-        K, K_test = kernel(X), kernel(X_test, X)
+        K = Normalized(EmpiricalNTK(module, **settings, random_state=seed))(X)
+        K_train, K_test = K[np.ix_(train, train)], K[np.ix_(test, train)]
         found[name] = {
-            surrogate: compared(p, model.fit(K, y).predict_proba(K_test), y_test)
-            for surrogate, model in surrogates(len(X), seed).items()
+            surrogate: compared(
+                p[test], model.fit(K_train, y[train]).predict_proba(K_test), y[test]
+            )
+            for surrogate, model in surrogates(len(train), seed).items()
         }
     return found
 
@@ -105,7 +113,9 @@ def trained(X: np.ndarray, y: np.ndarray, classes: int, seed: int) -> nn.Module:
     """Return a network trained by a fixed recipe, in float64."""
     torch.manual_seed(seed)
     sizes = (X.shape[1], WIDTH, WIDTH)
-    hidden = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())]
+    hidden = [
+        m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())
+    ]
     module = nn.Sequential(*hidden, nn.Linear(WIDTH, classes)).double()
     x, labels = torch.from_numpy(X), torch.from_numpy(y)
     optimizer = torch.optim.Adam(module.parameters(), lr=RATE, weight_decay=DECAY)
@@ -119,13 +129,16 @@ def trained(X: np.ndarray, y: np.ndarray, classes: int, seed: int) -> nn.Module:
 
 def surrogates(n: int, seed: int) -> dict[str, Any]:
     """Return models of precomputed kernel rows; none has a setting that was tuned here."""
+    logistic = LogisticRegression(C=1.0 / (PENALTY * n), class_weight="balanced", max_iter=5000)
+    by_descent = {
+        f"SGD, penalty {penalty:g}": SGDClassifier(
+            loss="log_loss", alpha=penalty, class_weight="balanced", random_state=seed
+        )
+        for penalty in (PENALTY, 1e-2)
+    }
     return {
-        "logistic": LogisticRegression(
-            C=1.0 / (PENALTY * n), class_weight="balanced", max_iter=5000
-        ),
-        "logistic, SGD": SGDClassifier(
-            loss="log_loss", alpha=PENALTY, class_weight="balanced", random_state=seed
-        ),
+        "logistic": logistic,
+        **by_descent,
         "ridge": NTKRidgeClassifier("precomputed", alpha=RIDGE),
     }
 
@@ -189,7 +202,7 @@ def show(task: str, result: Mapping[str, Any]) -> None:
         for surrogate, line in lines.items():
             tad, tau = line["tad"], line["tau"]
             print(
-                f"  {kernel:<22}{surrogate:<16}TAD {tad['mean']:+.2f} +- {tad['std']:.2f}"
+                f"  {kernel:<22}{surrogate:<20}TAD {tad['mean']:+.2f} +- {tad['std']:.2f}"
                 f"  tau {tau['mean']:.3f} +- {tau['std']:.3f}  R_miss {line['r_miss']}"
             )
 

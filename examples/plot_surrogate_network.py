@@ -102,8 +102,8 @@ def surrogates(net: nn.Module, start: nn.Module) -> dict:
 # Three numbers
 # -------------
 # Accuracy says how well a surrogate reads digits. Kendall's tau compares the order in which the
-# network and the surrogate are sure of the true class. The last number is the share of the network's
-# mistakes that the surrogate makes too.
+# network and the surrogate are sure of the true class. The last number is the share of the
+# network's mistakes that the surrogate makes too.
 
 
 def sure(p: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def outputs(module, X, shape=None, dtype=torch.float64):
     """Outputs of rows one by one, flat, complex ones as (re, im): list of tensors (O,)."""
     found = []
     for row in torch.tensor(X):
-        x = row.to(dtype)[None]
+        x = row.to(dtype).clone()[None]  # modules may write into it
         out = module(x if shape is None else x.reshape(1, *shape))
         found.append((torch.view_as_real(out) if out.is_complex() else out).reshape(-1))
     return found

