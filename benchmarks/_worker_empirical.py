@@ -1,4 +1,4 @@
-"""Worker: tangent kernels of a given network by neural-tangents' structured derivatives, under jit."""
+"""Worker: tangent kernels of a network by neural-tangents' structured derivatives, under jit."""
 
 import time
 from importlib.metadata import version

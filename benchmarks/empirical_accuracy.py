@@ -1,15 +1,16 @@
-"""Errors of what stands for a tangent kernel: of the pseudo-NTK by width, of projections by features.
+"""Errors of what stands for a tangent kernel: the pseudo-NTK by width, projections by features.
 
 The pseudo-NTK stands for every block of the kernel Theta of all outputs (Mohamadi et al. 2023):
-||Theta - pNTK x I||_F / ||Theta||_F of untrained ReLU networks in NTK parametrization with 10 outputs,
+||Theta - pNTK x I||_F / ||Theta||_F of untrained ReLU networks in NTK parametrization, 10 outputs,
 on 20 rows of the digits and on normal rows, without biases and with biases that start at zero.
-"3-layer" may mean three weight matrices or three hidden layers; both are judged by the published
-errors. Projections: ||Z Z' - K||_F / ||K||_F on 100 rows of the digits, a 64 -> 32 -> 32 -> 10 network
-as torch initializes it, over what features that are normal given the gradients would give. Float64,
-one thread: nothing is timed.
+"3-layer" may mean three weight matrices or three hidden layers; all readings stand beside the
+published errors, the first of them is judged. Projections: ||Z Z' - K||_F / ||K||_F on 100 rows of
+the digits, a 64 -> 32 -> 32 -> 10 network as torch initializes it, also over the error of features
+that are normal given the gradients. Float64, one thread: nothing is timed.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ NEAR = 0.15  # largest relative difference from the published errors
 
 
 class Times(nn.Module):
-    """Multiplication by a constant: standard normal weights of the next layer become those of NTK."""
+    """Multiplication by a constant, before a layer with standard normal weights."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ def measured(quick: bool) -> dict[str, Any]:
     for kind in ("trace", "pseudo"):
         for sketch in ("rademacher", "sparse"):
             name = f"{kind}, {sketch}"
-            projected[name] = by_features(features, 3 if quick else 16, kind, sketch)
+            projected[name] = by_features(features, 3 if quick else 32, kind, sketch)
             line = projected[name]
             print(f"{name:<40}{line['errors']}  slope {line['slope']:.3f}", flush=True)
     judged = pseudo[JUDGED]
@@ -126,7 +127,7 @@ def over_seeds(at: Sequence[int], seeds: int, error: Callable[[int, int], float]
 
 
 def ntk_network(d: int, width: int, hidden: int, biases: bool, seed: int) -> nn.Module:
-    """Return a ReLU network whose weights are standard normal and whose layers divide by sqrt(n)."""
+    """Return a ReLU network with standard normal weights, scaled where rows pass."""
     torch.manual_seed(seed)
     layers: list[nn.Module] = []
     for fan_in in (d, *[width] * (hidden - 1)):
@@ -155,9 +156,7 @@ def by_features(widths: Sequence[int], seeds: int, kind: str, sketch: str) -> di
     """Return errors of projections over numbers of features, means over seeds of signs."""
     torch.manual_seed(0)
     sizes = (64, 32, 32, OUTPUTS)
-    layers = [
-        m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())
-    ]
+    layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
     module = nn.Sequential(*layers[:-1]).double()
     X = load_digits().data[:100] / 16.0
     K = EmpiricalNTK(module, kind=kind)(X)

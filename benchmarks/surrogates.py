@@ -1,15 +1,16 @@
 """Kernels in place of a trained network: do models on its kernels predict what it predicts?
 
 The protocol of Engel et al. (2023) on scikit-learn's digits: 0 against 1, and all ten; ten seeds of
-split (70 / 30, stratified), weights and batches. A 64 -> 100 -> 100 -> C ReLU network is trained by Adam on
-cross entropy, the same recipe for both; nothing is chosen on test rows. Then, on each of its kernels
-in cosine form, three surrogates with penalties fixed beforehand: logistic regression on kernel rows
-(the paper's kGLM, multinomial and solved exactly), the same by SGD as in the paper, one class
+split (70 / 30, stratified), weights and batches. A 64 -> 100 -> 100 -> C ReLU network is trained by
+Adam on cross entropy, by one recipe for both; nothing is chosen on test rows. Then, on each of its
+kernels in cosine form, surrogates with penalties fixed beforehand: logistic regression on kernel
+rows (the paper's kGLM, multinomial and solved exactly), the same by SGD as in the paper, one class
 against the others, with both of its published penalties, and kernel ridge classification. SGD ends
-where it happens to be, so its accuracies are listed and not judged. One thread: nothing is timed.
+where it happens to be: its accuracies are listed, not judged. One thread: nothing is timed.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -113,9 +114,7 @@ def trained(X: np.ndarray, y: np.ndarray, classes: int, seed: int) -> nn.Module:
     """Return a network trained by a fixed recipe, in float64."""
     torch.manual_seed(seed)
     sizes = (X.shape[1], WIDTH, WIDTH)
-    hidden = [
-        m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())
-    ]
+    hidden = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
     module = nn.Sequential(*hidden, nn.Linear(WIDTH, classes)).double()
     x, labels = torch.from_numpy(X), torch.from_numpy(y)
     optimizer = torch.optim.Adam(module.parameters(), lr=RATE, weight_decay=DECAY)

@@ -124,10 +124,11 @@ def config_of(device: str | None, dtype: str | None) -> Iterator[None]:
     TF32 stays off inside: it has three decimal digits, a Gram matrix needs seven.
     """
     options = {"device": device, "dtype": dtype}
-    tf32 = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    matmul, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, convolutions.allow_tf32
+    matmul.allow_tf32 = convolutions.allow_tf32 = False
     try:
         with _config.config_context(**{k: v for k, v in options.items() if v is not None}):
             yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = tf32
+        matmul.allow_tf32, convolutions.allow_tf32 = before

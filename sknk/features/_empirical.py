@@ -1,6 +1,5 @@
 """Random projections of a torch module's gradients, as a transformer."""
 
-import copy
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -14,7 +13,7 @@ from sknk._estimator import PLACE_CONSTRAINTS, KernelEstimator, unchanged_on_err
 from sknk._validation import Interval, StrOptions, fit_context, validate_data
 from sknk.kernels import EmpiricalNTK
 from sknk.kernels._empirical._choice import IMPLEMENTATIONS
-from sknk.kernels._empirical._module import inner
+from sknk.kernels._empirical._module import duplicate, inner
 
 __all__ = ["EmpiricalNTKFeatures"]
 
@@ -136,7 +135,7 @@ class EmpiricalNTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ke
     def __sklearn_clone__(self) -> Self:
         """Copy the module with its weights; scikit-learn would reset a skorch net."""
         params = self.get_params(deep=False)
-        return type(self)(**{**params, "module": copy.deepcopy(inner(self.module))})
+        return type(self)(**{**params, "module": duplicate(inner(self.module))})
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -162,7 +161,7 @@ class EmpiricalNTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ke
             X = to_numpy(X) if isinstance(X, Tensor) else X
             X = validate_data(self, X, dtype=np.float64)
             kernel = self._kernel()
-            kernel.choose_implementation(X[:1])
+            kernel.choose_implementation(X)
             self.kernel_ = kernel
             self._n_features_out = self.n_components
         return self
@@ -185,7 +184,7 @@ class EmpiricalNTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ke
 
     def _kernel(self) -> EmpiricalNTK:
         return EmpiricalNTK(
-            copy.deepcopy(inner(self.module)),
+            duplicate(inner(self.module)),
             kind=self.kind,
             params=self.params,
             projection=self.n_components,

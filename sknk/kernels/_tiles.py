@@ -73,13 +73,15 @@ def blocks_of(x: Tensor, prepare: Callable[[Tensor], Any], size: int) -> Blocks:
     NonFiniteGradientError
         Of a block, its row counted from the first row of x.
     """
-    blocks = []
-    for span in spans(len(x), size):
-        try:
-            blocks.append((span, prepare(x[span])))
-        except NonFiniteGradientError as error:
-            raise error.after(span.start) from error
-    return blocks
+    return [(span, _numbered(span, prepare, x[span])) for span in spans(len(x), size)]
+
+
+def _numbered(span: slice, prepare: Callable[..., Any], *block: Any) -> Any:
+    """Prepare a block; count the row of an error from the first row of all."""
+    try:
+        return prepare(*block)
+    except NonFiniteGradientError as error:
+        raise error.after(span.start) from error
 
 
 def pairs(bx: Blocks, by: Blocks | None) -> Sequence[tuple[slice, Any, slice, Any, bool]]:
@@ -172,10 +174,10 @@ def vjp(
     keep_heap(x.device)
     leaves = {name: _leaf(value) for name, value in values.items()}
     with torch.enable_grad():
-        bx = [(s, _Prepared(_leaf(x, s), prepare, leaves)) for s in spans(len(x), size)]
+        bx = _leaves_of(x, prepare, leaves, size)
         by = None
         if y is not None:
-            by = [(s, _Prepared(_leaf(y, s), prepare, leaves)) for s in spans(len(y), size)]
+            by = _leaves_of(y, prepare, leaves, size)
         for i, rx, j, ry, mirrored in pairs(bx, by):
             K = tile(rx.state, ry.state, leaves)
             if K.requires_grad:
@@ -187,6 +189,13 @@ def vjp(
         torch.cat([_gradient(block.x) for _, block in bx]) if bx else torch.zeros_like(x),
         None if y is None else torch.cat([_gradient(block.x) for _, block in by or []]),
     )
+
+
+def _leaves_of(
+    x: Tensor, prepare: Callable[[Tensor, Values], Any], values: Values, size: int
+) -> list[tuple[slice, "_Prepared"]]:
+    """Prepare blocks of rows whose states collect gradients."""
+    return [(s, _numbered(s, _Prepared, _leaf(x, s), prepare, values)) for s in spans(len(x), size)]
 
 
 def _leaf(x: Tensor, rows: slice = slice(None)) -> Tensor:

@@ -42,6 +42,8 @@ def check_parameters(kernel: Any, n_features: int) -> None:
             f"`random_state` of EmpiricalNTK is {kernel.random_state!r}; expected an integer: two "
             "calls of a kernel must see the same signs."
         )
+    if kernel.random_state < 0:
+        raise ValueError(f"`random_state` of EmpiricalNTK is {kernel.random_state}; expected >= 0.")
     if kernel.kind in EMBEDDINGS:
         given = {"params": kernel.params, "projection": kernel.projection}
         for name, value in given.items():

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from sknk.kernels._empirical._implementation import Implementation, remembered
+from sknk.kernels._empirical._implementation import Implementation
 from sknk.kernels._empirical._jacobian import Jacobian, Loop
 from sknk.kernels._empirical._network import Network
 from sknk.kernels._empirical._products import VectorProducts
 from sknk.kernels._empirical._structured import Structured
+from sknk.kernels._empirical._verification import Verdict, compared, remembered
 
 __all__ = ["IMPLEMENTATIONS", "Choice", "choose"]
 
@@ -36,9 +38,7 @@ class Choice:
     refusals: dict[str, str]
 
 
-def choose(
-    wanted: str, order: Sequence[str], module: nn.Module, network: Network, x: Tensor
-) -> Choice:
+def choose(wanted: str, order: Sequence[str], network: Network, x: Tensor) -> Choice:
     """Return the implementation that serves a network.
 
     Parameters
@@ -47,8 +47,6 @@ def choose(
         A name, or "auto" for the first in `order` that does not refuse.
     order : sequence of str
         Names that can serve the kind of kernel.
-    module : nn.Module
-        The user's, under which refusals are remembered.
     network : Network
         The function.
     x : Tensor of shape (n, d)
@@ -70,18 +68,22 @@ def choose(
         )
     refusals: dict[str, str] = {}
     for name in order if wanted == "auto" else [wanted]:
-        implementation = IMPLEMENTATIONS[name]
         key = (name, tuple(network.pieces), network.packing, x.shape[1], network.dtype, x.device)
-        refusal = remembered(
-            module,
-            key,
-            lambda found=implementation: found.refusal(network, x),  # type: ignore[misc]
-        )
+        refusal = remembered(network.origin, key, partial(_refusal, name, network, x))
         if refusal is None:
             return Choice(name, refusals)
         refusals[name] = refusal
     why = "; ".join(f"{name}: {refusal}" for name, refusal in refusals.items())
     raise ValueError(
-        f"No implementation serves {type(module).__name__} ({why}). Expected a supported layer for "
-        "every parameter: leave some out with `params`, or pass implementation='auto'."
+        f"No implementation serves {network.kind} ({why}). Expected a supported layer for every "
+        "parameter: leave some out with `params`, or pass implementation='auto'."
     )
+
+
+def _refusal(name: str, network: Network, x: Tensor) -> Verdict:
+    """Return why an implementation cannot serve, and whether that is worth remembering."""
+    implementation, truth = IMPLEMENTATIONS[name], IMPLEMENTATIONS["loop"]
+    if implementation is truth:
+        return None, True
+    why = implementation.unsupported(network)
+    return (why, True) if why is not None else compared(implementation, truth, network, x)

@@ -33,27 +33,42 @@ def embeddings(network: Network, x: Tensor, *, last: bool) -> RowGradients:
     ValueError
         If no layer has a hidden input, or its first axis is not that of rows.
     """
-    twice = x[:1].expand(2, -1)
-    hidden = _calls(network, x)
-    chosen = []
-    for call, one, two in zip(hidden, _calls(network, x[:1]), _calls(network, twice), strict=True):
-        if one.given.shape == two.given.shape:  # a grid or a table: the same for every row
-            continue
-        if two.given.shape[0] != 2 * one.given.shape[0]:
-            raise ValueError(
-                f"Layer {call.layer!r} is given {tuple(call.given.shape)} for {len(x)} rows; "
-                "expected rows along the first axis. Use kind='trace'."
-            )
-        chosen.append(call)
+    first, last_row, twice = x[:1], x[-1:], x[:1].expand(2, -1)
+    runs = [_calls(network.fresh(), rows) for rows in (x, first, last_row, twice)]
+    if len({len(run) for run in runs}) > 1:
+        raise ValueError(
+            f"{network.kind} calls its layers a number of times that depends on the rows; expected "
+            "one pass for all. Use kind='trace'."
+        )
+    chosen = [
+        call
+        for call, one, other, two in zip(*runs, strict=True)
+        if two.given.shape != one.given.shape and _is_by_row(call, one, other)
+    ]  # what has one shape for any number of rows, a grid or a table, is no embedding
     if not chosen:
         raise ValueError(
-            f"{type(network.module).__name__} has no layer with a hidden input, so no embedding; "
-            "use kind='trace'."
+            f"{network.kind} has no layer with a hidden input, so no embedding; use kind='trace'."
         )
     chosen = chosen[-1:] if last else chosen
     names = tuple((f"{call.layer}[{index}]",) for index, call in enumerate(chosen))
     parts = tuple(Dense(call.given.reshape(1, len(x), 1, -1)) for call in chosen)
     return RowGradients(names, parts)
+
+
+def _is_by_row(call: "_Call", one: "_Call", other: "_Call") -> bool:
+    """Return True where the first axis is that of rows; say so where it is not."""
+    n, each = len(call.given) // max(len(one.given), 1), one.given.reshape(-1)
+    flat = call.given.reshape(n, -1) if n and call.given.numel() == n * each.numel() else None
+    if (
+        flat is None
+        or not torch.allclose(flat[0], each, rtol=1e-3, equal_nan=True)
+        or not torch.allclose(flat[-1], other.given.reshape(-1), rtol=1e-3, equal_nan=True)
+    ):
+        raise ValueError(
+            f"Layer {call.layer!r} is given {tuple(call.given.shape)}, where rows are not along "
+            "the first axis; expected what it is given for single rows. Use kind='trace'."
+        )
+    return True
 
 
 class _Call(NamedTuple):

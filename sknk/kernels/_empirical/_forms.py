@@ -65,7 +65,7 @@ class Forms:
             self._gram_bytes(n * outputs, m * outputs), x.device, what=what, instead=_INSTEAD
         )
         out = torch.zeros((n, outputs, m, outputs), dtype=self._dtype(), device=x.device)
-        for part in self._passes(X, Y):
+        for part in self._passes(X, Y, plain=True):
             with torch.no_grad():
                 bx = part._output_blocks(x)
                 by = None if y is None else part._output_blocks(y)
@@ -145,7 +145,8 @@ class Forms:
     def _weighed(self: Any, X: Any, Y: Any, mine: np.ndarray, theirs: np.ndarray | None) -> Any:
         """Return the kernel of one combination of outputs for each row, (n, O) and (m, O)."""
         x, y = self._rows(X, Y)
-        n, m = len(x), len(x if y is None else y)
+        y = x if y is None else y  # the same rows may have other labels
+        n, m = len(x), len(y)
         what = f"A Gram matrix of n={n} by {m} rows"
         check_memory(self._gram_bytes(n, m), x.device, what=what, instead=_INSTEAD)
         total = torch.zeros((n, m), dtype=self._dtype(), device=x.device)
@@ -153,7 +154,7 @@ class Forms:
             K = torch.empty_like(total)
             with torch.no_grad():
                 bx = part._weighed_blocks(x, mine)
-                by = None if y is None or theirs is None else part._weighed_blocks(y, theirs)
+                by = None if theirs is None else part._weighed_blocks(y, theirs)
                 _tiles.fill([K], lambda rx, ry: [rx.contract(ry, SUMMED)], bx, by)
             total += K
         return self._like(total, X)
@@ -183,7 +184,7 @@ class Forms:
         what = f"A Gram matrix of n={len(x)} by {len(y)} rows"
         check_memory(self._gram_bytes(len(x), len(y)), x.device, what=what, instead=_INSTEAD)
         total = torch.zeros((len(x), len(y)), dtype=self._dtype(), device=x.device)
-        for part in self._sign_kernel()._passes(X, Y):
+        for part in self._sign_kernel()._passes(X, Y, plain=True):
             K = torch.empty_like(total)
             with torch.no_grad():
                 by, lengths = part._separate_blocks(y)
@@ -278,19 +279,21 @@ class Forms:
                 f"kind={self.kind!r} differentiates nothing; expected 'trace', 'pseudo' or 'sign'."
             )
         x, y = self._rows(X, Y)
-        some = x if len(x) else y
-        if some is None or not len(some):
-            raise ValueError("`X` has no rows; expected at least one, to see the outputs' shape.")
-        network = self._network(some[:1], self._values(x.device))
+        if not len(x) or (y is not None and not len(y)):
+            raise ValueError(
+                f"`{'Y' if len(x) else 'X'}` has no rows; expected at least one, to see the shape "
+                "of outputs."
+            )
+        network = self._network(x, self._values(x.device))
         return x, y, network.n_outputs
 
     def _names(self: Any, X: Any) -> list[str]:
         x, _ = self._rows(X, None)
-        return self._network(x[:1], self._values(x.device)).names
+        return self._network(x, self._values(x.device)).names
 
     def _sign_kernel(self: Any) -> Any:
         """Return this kernel where implementations are those that signs can be taken of."""
-        return type(self)(**{**self.get_params(deep=False), "kind": "sign", "projection": None})
+        return self._with(kind="sign", projection=None)
 
     def _plain_state(self: Any, network: Network, x: Tensor, W: Tensor) -> Any:
         """Return gradients of given combinations of outputs, whatever `kind` is."""

@@ -57,10 +57,6 @@ class Gradient(ABC):
     def finite(self) -> Tensor:
         """Return which rows are finite, (n,)."""
 
-    @abstractmethod
-    def of_rows(self, n: int) -> Self:
-        """Return the gradients of n rows, each of which is several of these."""
-
 
 @dataclass(frozen=True)
 class Dense(Gradient):
@@ -98,10 +94,6 @@ class Dense(Gradient):
     def finite(self) -> Tensor:
         """Return which rows are finite, (n,)."""
         return self._flat.isfinite().all(2).all(0)
-
-    def of_rows(self, n: int) -> Self:
-        """Sum over what belongs to one row."""
-        return replace(self, values=self.values.unflatten(1, (n, -1)).sum(2))
 
 
 @dataclass(frozen=True)
@@ -158,11 +150,6 @@ class Outer(Gradient):
         left = self.left.flatten(2).isfinite().all(2).all(0)
         return left & self.right.isfinite().all(2).all(1)
 
-    def of_rows(self, n: int) -> Self:
-        """Count what belongs to one row as places."""
-        left = self.left.unflatten(1, (n, -1)).flatten(2, 3)
-        return replace(self, left=left, right=self.right.unflatten(0, (n, -1)).flatten(1, 2))
-
 
 @dataclass(frozen=True)
 class Lookup(Gradient):
@@ -206,11 +193,6 @@ class Lookup(Gradient):
     def finite(self) -> Tensor:
         """Return which rows are finite, (n,)."""
         return self.left.flatten(2).isfinite().all(2).all(0)
-
-    def of_rows(self, n: int) -> Self:
-        """Count what belongs to one row as places."""
-        left = self.left.unflatten(1, (n, -1)).flatten(2, 3)
-        return replace(self, left=left, codes=self.codes.unflatten(0, (n, -1)).flatten(1, 2))
 
 
 class Matching(Outer):

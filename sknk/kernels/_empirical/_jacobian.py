@@ -12,7 +12,7 @@ from sknk.kernels._empirical._gradients import Dense, RowGradients
 from sknk.kernels._empirical._implementation import Implementation
 from sknk.kernels._empirical._network import Network
 
-__all__ = ["Jacobian", "Loop", "attempt", "pulled"]
+__all__ = ["Jacobian", "Loop", "pulled"]
 
 
 def _as_gradients(network: Network, grads: dict[str, Tensor]) -> RowGradients:
@@ -45,11 +45,7 @@ class Jacobian(Implementation):
     """
 
     name = "jacobian"
-
-    def refusal(self, network: Network, x: Tensor) -> str | None:
-        """Return what vmap said of one row."""
-        W = torch.ones((1, 1, network.n_outputs), dtype=network.dtype, device=x.device)
-        return attempt(lambda: self.prepare(network, x[:1].detach(), W, together=False))
+    doubt = "has another gradient by ordinary backward passes than torch.func finds for many rows"
 
     def prepare(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> RowGradients:
         """Pull Q cotangents of every row back to the parameters."""
@@ -65,10 +61,6 @@ class Loop(Implementation):
     """One backward pass for every row and combination of outputs; works for any module."""
 
     name = "loop"
-
-    def refusal(self, network: Network, x: Tensor) -> str | None:
-        """Return None: what runs backward runs here."""
-        return None
 
     def prepare(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> RowGradients:
         """Run every row forward once and Q times backward."""
@@ -119,12 +111,3 @@ def pulled(
     """
     pull = vjp(function, leaves)[1]
     return vmap(pull)(w)[0]
-
-
-def attempt(run: Callable[[], Any]) -> str | None:
-    """Return the first line of what torch says against running something; None if it runs."""
-    try:
-        run()
-    except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
-        return f"torch.func refuses it: {str(error).strip().splitlines()[0]}"
-    return None

@@ -1,41 +1,32 @@
 """EmpiricalNTK: the tangent kernel of a torch module."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sknk._array import as_tensor
-from sknk._validation import memory_budget
 from sknk.exceptions import NonFiniteGradientError
 from sknk.kernels import _tiles
-from sknk.kernels._base import Kernel, Values
+from sknk.kernels._base import Values
 from sknk.kernels._empirical._checks import EMBEDDINGS
 from sknk.kernels._empirical._choice import GRADIENTS, IMPLEMENTATIONS, SKETCHED, Choice, choose
 from sknk.kernels._empirical._contractions import SUMMED
 from sknk.kernels._empirical._embeddings import embeddings
 from sknk.kernels._empirical._forms import Forms
 from sknk.kernels._empirical._gradients import Dense, RowGradients, scaled, signs
-from sknk.kernels._empirical._implementation import RowState, remembered
+from sknk.kernels._empirical._implementation import RowState
 from sknk.kernels._empirical._linearize import Linearization
-from sknk.kernels._empirical._module import unwrap
-from sknk.kernels._empirical._network import Network, Piece, pieces
-from sknk.kernels._empirical._object import ModuleKernel
-from sknk.kernels._empirical._parameters import select
+from sknk.kernels._empirical._network import Network
+from sknk.kernels._empirical._passes import Passes
 from sknk.kernels._empirical._products import VectorProducts
 from sknk.kernels._empirical._sketch import SKETCHES, Rademacher
 
 __all__ = ["EmpiricalNTK"]
 
-# Gradients of one output in less than this many bytes: not worth asking whether Jacobians fit.
-_SMALL = 2**22
-_DIRECTIONS = 2**27  # bytes of the parameter directions that a product holds at once
+_NUMBERS = 2**24  # of gradients that are formed together where they are not kept
 
 
-class EmpiricalNTK(Forms, ModuleKernel):
+class EmpiricalNTK(Forms, Passes):
     r"""Tangent kernel of a torch module, trained or not.
 
     With the Jacobian J(x) = df/dtheta, (O, P), of O outputs in P parameters,
@@ -173,7 +164,7 @@ class EmpiricalNTK(Forms, ModuleKernel):
         if self.kind != "sign" and not (sketched and self.sketch == "sparse"):
             # Forward mode makes features of all outputs at the price of one output's.
             order = SKETCHED if sketched and self.kind == "trace" else (*GRADIENTS, SKETCHED[0])
-        return choose(self.implementation, order, unwrap(self.module), network, x)
+        return choose(self.implementation, order, network, x)
 
     def _prepare(self, x: Tensor, values: Values) -> RowState:
         network = self._network(x, values)
@@ -200,8 +191,15 @@ class EmpiricalNTK(Forms, ModuleKernel):
     def _checked_state(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> Any:
         """Return finite gradients of a block of rows, made chunk by chunk."""
         implementation = IMPLEMENTATIONS[self._choose(network, x).name]
-        chunks = _tiles.spans(len(x), self.chunk_size or len(x))
-        found = [implementation.prepare(network, x[s], W[:, s], together=together) for s in chunks]
+        found = []
+        for s in _tiles.spans(len(x), self.chunk_size or len(x)):
+            try:
+                found.append(implementation.prepare(network, x[s], W[:, s], together=together))
+            except ValueError as error:
+                raise ValueError(
+                    f"Implementation {implementation.name!r} fails at these rows, though not at "
+                    f"others: {error}. Pass implementation='jacobian' or 'loop'."
+                ) from error
         state = type(found[0]).joined(found)
         bad = state.first_bad()
         if bad is not None:
@@ -213,147 +211,42 @@ class EmpiricalNTK(Forms, ModuleKernel):
         return scaled(signs(state, network.lengths(state.names)), W.shape[-1] ** -0.5)
 
     def _sketched(self, network: Network, x: Tensor, W: Tensor) -> Tensor:
-        """Return random features, (n, k)."""
+        """Return random features, (n, k), of a few rows at a time."""
         assert self.projection is not None
         if self._choose(network, x, sketched=True).name == "vector_products":
-            rows = IMPLEMENTATIONS["vector_products"].prepare(network, x, W, together=False)
-            bad = rows.first_bad()
-            if bad is not None:
-                raise NonFiniteGradientError(*bad)
-            return Rademacher(self.projection, self.random_state).products(network, x, W)
+            Z = Rademacher(self.projection, self.random_state).products(network, x, W)
+            if not bool(Z.isfinite().all()):
+                rows = VectorProducts().prepare(network, x, W, together=False)
+                raise NonFiniteGradientError(*(rows.first_bad() or rows.first_of(Z)))
+            return Z
         sketch = SKETCHES[self.sketch](self.projection, self.random_state)
-        return sketch.gradients(self._state(network, x, W, together=False), network)
+        parts = _tiles.blocks_of(
+            torch.arange(len(x)),
+            lambda i: sketch.gradients(
+                self._state(network, x[i], W[:, i], together=False), network
+            ),
+            self._few(network, W),
+        )
+        return torch.cat([Z for _, Z in parts])
+
+    def _few(self, network: Network, W: Tensor) -> int:
+        """Return how many rows' gradients may be formed together, at least one."""
+        size = len(W) * sum(leaf.numel() for leaf in network.leaves.values())
+        return self.chunk_size or max(1, min(W.shape[1], _NUMBERS // max(size, 1)))
 
     def _tile(self, rx: Any, ry: Any, values: Values) -> Tensor:
         return rx.contract(ry, SUMMED)
 
     def _diag(self, x: Tensor, values: Values) -> Tensor:
-        parts = [
-            self._prepare(x[s], values).diag() for s in _tiles.spans(len(x), self._tile_rows(x))
-        ]
-        return torch.cat(parts) if parts else x.new_zeros(0)
+        if not len(x):
+            return x.new_zeros(0)
+        size = self._tile_rows(x)
+        if self.projection is None and self.kind not in EMBEDDINGS:
+            network = self._network(x, values)
+            size = min(size, self._few(network, self._combinations(network, x)))
+        blocks = _tiles.blocks_of(x, lambda rows: self._prepare(rows, values).diag(), size)
+        return torch.cat([d for _, d in blocks])
 
     def _prepare_with_diag(self, x: Tensor, values: Values) -> tuple[Any, Tensor]:
         state = self._prepare(x, values)
         return state, state.diag()
-
-    def _grams(self, X: Any, Y: Any, tile: Any, *, prepare: Any = None, n_outputs: int = 1) -> Any:
-        def grams(part: Self) -> list[Any]:
-            own = None if prepare is None else partial(prepare, part)
-            return Kernel._grams(part, X, Y, tile, prepare=own, n_outputs=n_outputs)
-
-        first, *rest = (grams(part) for part in self._passes(X, Y))
-        for others in rest:
-            first = [a + b for a, b in zip(first, others, strict=True)]
-        return first
-
-    def matmul(self, X: Any, Y: Any, V: Any) -> Any:
-        """Return K(X, Y) @ V; K is never stored.
-
-        Where structured gradients do not serve and V has fewer columns than X has rows, "auto"
-        takes vector products: no Jacobian is stored either.
-
-        Parameters
-        ----------
-        X, Y : array-like or Tensor of shape (n, d) and (m, d)
-            Rows; Y None means X.
-        V : array-like or Tensor of shape (m,) or (m, t)
-            Vectors.
-
-        Returns
-        -------
-        ndarray or Tensor of shape (n,) or (n, t)
-
-        Raises
-        ------
-        ValueError
-            If V does not have one entry for every row of Y.
-        """
-        if self._prefers_products(X, V):
-            return self._matmul_by_products(X, Y, V)
-        first, *rest = (Kernel.matmul(part, X, Y, V) for part in self._passes(X, Y))
-        return sum(rest, first)
-
-    def _prefers_products(self, X: Any, V: Any) -> bool:
-        if self.projection is not None or self.kind in ("sign", *EMBEDDINGS):
-            return False
-        x, _ = self._rows(X, None)
-        if self.implementation != "auto" or not len(x) or np.size(V) >= len(V) * len(x):
-            return self.implementation == "vector_products"
-        return self._knows("products", x, lambda: self._products_serve(x))
-
-    def _products_serve(self, x: Tensor) -> bool:
-        network = self._network(x[:1], self._values(x.device))
-        named = type(self)(**{**self.get_params(deep=False), "implementation": "vector_products"})
-        try:
-            return self._choose(network, x[:1]).name != "structured" and bool(
-                named._choose(network, x[:1])
-            )
-        except ValueError:  # forward mode refuses
-            return False
-
-    def _matmul_by_products(self, X: Any, Y: Any, V: Any) -> Any:
-        """Push sums of gradients forward: 2 Q t passes over the rows, whatever n and m are."""
-        x, y = self._rows(X, Y)
-        y = x if y is None else y
-        v = as_tensor(V, x.device, self._dtype())
-        if len(v) != len(y):
-            raise ValueError(f"`V` has {len(v)} rows; expected {len(y)}.")
-        columns = v[:, None] if v.ndim == 1 else v
-        out = columns.new_zeros((len(x), columns.shape[1]))
-        if len(x) and len(y):
-            with torch.no_grad():
-                values = self._values(x.device)
-                at, of = (self._blocks(rows, values) for rows in (x, y))
-                self._fill_products(out, at, of, columns)
-        return self._like(out[:, 0] if v.ndim == 1 else out, X)
-
-    @staticmethod
-    def _fill_products(out: Tensor, at: _tiles.Blocks, of: _tiles.Blocks, columns: Tensor) -> None:
-        _, first = at[0]
-        each = len(first.W) * sum(leaf.numel() for leaf in first.network.leaves.values())
-        step = max(1, int(_DIRECTIONS // (each * out.element_size())))
-        for t in _tiles.spans(out.shape[1], step):
-            blocks = [columns[s, t] for s, _ in of]
-            directions = VectorProducts.directions([rows for _, rows in of], blocks)
-            for s, rows in at:
-                out[s, t] = VectorProducts.moved(rows, directions)
-
-    def _passes(self, X: Any, Y: Any) -> list[Self]:
-        """Return kernels of parts of the parameters, whose sum is this one."""
-        # One, but where Jacobians of all rows would take more than half the memory budget.
-        x, y = self._rows(X, Y)
-        n = len(x) + (0 if y is None else len(y))
-        if not len(x) or self.kind in EMBEDDINGS or self.projection or self._pieces is not None:
-            return [self]
-        if n * _size(unwrap(self.module)) * self._dtype().itemsize < _SMALL:
-            return [self]
-        if not self._knows("passes", x, lambda: self._forms_jacobians(x)):
-            return [self]
-        network = self._network(x[:1], self._values(x.device))
-        outputs = 1 if self.kind == "pseudo" else network.n_outputs
-        room = memory_budget(x.device) / (2 * n * outputs * self._dtype().itemsize)
-        groups = pieces(network, room)
-        return [self] if len(groups) == 1 else [self._restricted(group) for group in groups]
-
-    def _knows(self, what: str, x: Tensor, find: Callable[[], bool]) -> bool:
-        """Return what a network has to be made for, once: mirrors cost time in every call."""
-        module = unwrap(self.module)
-        names, inputs = tuple(select(module, self.params)), (self.input_shape, self.input_dtype)
-        where = (x.shape[1], self._dtype(), x.device)
-        return remembered(
-            module, (what, self.implementation, self.kind, names, inputs, where), find
-        )
-
-    def _forms_jacobians(self, x: Tensor) -> bool:
-        network = self._network(x[:1], self._values(x.device))
-        return self._choose(network, x[:1]).name in ("jacobian", "loop")
-
-    def _restricted(self, group: Sequence[Piece]) -> Self:
-        part = type(self)(**self.get_params(deep=False))
-        part._pieces = group
-        return part
-
-
-def _size(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())

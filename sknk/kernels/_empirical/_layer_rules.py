@@ -88,7 +88,7 @@ def _embedding(layer: nn.Embedding, calls: Sequence[Call], wanted: Wanted, _: bo
     codes = _beside([c.given.reshape(len(c.given), -1) for c in calls], 1)
     left = _beside([_left(c.cotangents) for c in calls], 2)
     if layer.padding_idx is not None:
-        left = torch.where((codes == layer.padding_idx)[..., None, None], 0.0, left)
+        left = torch.where((codes == layer.padding_idx)[..., None], 0.0, left)
     return [((wanted["weight"],), Lookup(left, codes))]
 
 

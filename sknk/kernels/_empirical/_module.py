@@ -8,7 +8,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-__all__ = ["equal_modules", "inner", "mirror", "portable", "tensors_of", "unwrap"]
+__all__ = ["duplicate", "equal_modules", "inner", "mirror", "portable", "tensors_of", "unwrap"]
 
 
 def unwrap(module: Any) -> nn.Module:
@@ -33,7 +33,7 @@ def unwrap(module: Any) -> nn.Module:
     ValueError
         For lazy parameters, which have no shape yet.
     """
-    found = getattr(module, "module_", module)
+    found = module if isinstance(module, nn.Module) else getattr(module, "module_", module)
     found = getattr(found, "_orig_mod", found)
     if not isinstance(found, nn.Module):
         if hasattr(module, "initialize"):
@@ -83,14 +83,52 @@ def mirror(module: nn.Module) -> nn.Module:
     nn.Module
         Shares parameters, buffers and tensors that autograd made.
     """
-    shared = [*module.parameters(), *module.buffers()]
-    for part in module.modules():  # results of old-style reparametrizations cannot be copied
-        shared += [t for t in vars(part).values() if isinstance(t, Tensor) and not t.is_leaf]
+    shared = [*module.parameters(), *module.buffers(), *_results(module)]
     memo: dict[int, Any] = {id(t): t for t in shared}
     for part in reversed(list(module.modules())):  # leaves first: they are most of a module
         if _is_plain(part):
             memo[id(part)] = _plain_copy(part)
-    return copy.deepcopy(module, memo).eval()
+    twin = copy.deepcopy(module, memo)
+    for part in twin.modules():
+        part.training = False  # not `eval()`, which classes override to merge weights in place
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag):
+            part.sparse = False  # the same gradient, in a form that can be contracted
+    return twin
+
+
+def _results(module: nn.Module) -> list[Tensor]:
+    """Return what old-style reparametrizations keep beside parameters, and deepcopy refuses."""
+    tensors = (t for part in module.modules() for t in vars(part).values())
+    return [t for t in tensors if isinstance(t, Tensor) and not t.is_leaf]
+
+
+def duplicate(module: Any) -> Any:
+    """Return a copy with weights of its own.
+
+    Parameters
+    ----------
+    module : nn.Module or object
+        A torch module, or what has none yet.
+
+    Returns
+    -------
+    nn.Module or object
+
+    Raises
+    ------
+    TypeError
+        If something in it cannot be copied.
+    """
+    memo = {}
+    if isinstance(module, nn.Module):
+        memo = {id(t): t.detach().clone() for t in _results(module)}
+    try:
+        return copy.deepcopy(module, memo)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(
+            f"{type(module).__name__} cannot be copied ({error}); kernels and estimators keep "
+            "copies of their module. Keep what cannot be copied outside of it."
+        ) from error
 
 
 def _is_plain(part: nn.Module) -> bool:
@@ -159,7 +197,7 @@ def portable(module: nn.Module) -> nn.Module:
     tensors = chain(module.parameters(), module.buffers())
     if all(t.device.type == "cpu" for t in tensors):
         return module
-    return copy.deepcopy(module).cpu()
+    return duplicate(module).cpu()
 
 
 def equal_modules(a: nn.Module, b: nn.Module) -> bool:
@@ -176,10 +214,22 @@ def equal_modules(a: nn.Module, b: nn.Module) -> bool:
     """
     if a is b:
         return True
-    if type(a) is not type(b) or repr(a) != repr(b):
+    if type(a) is not type(b) or repr(a) != repr(b) or _settings(a) != _settings(b):
         return False
     mine, theirs = (dict(chain(m.named_parameters(), m.named_buffers())) for m in (a, b))
     return mine.keys() == theirs.keys() and all(_equal(mine[k], theirs[k]) for k in mine)
+
+
+def _settings(module: nn.Module) -> list[Any]:
+    """Return plain settings and numbers of hooks, layer by layer."""
+    return [
+        {
+            k: len(v) if k.endswith("_hooks") else v
+            for k, v in vars(part).items()
+            if k != "training" and (isinstance(v, _SIMPLE) or k.endswith("_hooks"))
+        }
+        for part in module.modules()
+    ]
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

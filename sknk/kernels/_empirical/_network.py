@@ -8,13 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sknk.kernels._empirical._module import mirror
 from sknk.kernels._empirical._parameters import as_module_tensors, real
 
 __all__ = ["Network", "Packing", "Piece", "pieces"]
-
-# The same row with another beside it, or alone, in relative terms: products of different shapes
-# round differently, rows that are coupled differ at once.
-_ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-3}
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,14 @@ class Packing:
         x = x.to(dtype if self.integer is None else self.integer, copy=True)
         return x if self.shape is None else x.reshape(len(x), *self.shape)
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Tensor, name: str) -> None:
         """Refuse codes that are not integers."""
         if self.integer is not None and bool((x != x.round()).any()):
             row, column = torch.nonzero(x != x.round())[0].tolist()
+            value = x[row, column].item()
             raise ValueError(
-                f"Row {row} is {x[row, column].item():.6g} in column {column}; expected integers, "
-                f"as `input_dtype` is {str(self.integer).removeprefix('torch.')!r}."
+                f"Row {row} of `{name}` is {value:.6g} in column {column}; expected integers, as "
+                f"`input_dtype` is {str(self.integer).removeprefix('torch.')!r}."
             )
 
 
@@ -62,8 +60,8 @@ class Network:
 
     Parameters
     ----------
-    module : nn.Module
-        A mirror, in evaluation mode.
+    origin : nn.Module
+        The user's; a mirror of it does the work.
     tensors : dict of str to Tensor
         Every parameter and buffer, in the dtype of the computation.
     names : sequence of str
@@ -73,7 +71,7 @@ class Network:
     dtype : torch.dtype
         Of the computation.
     n_outputs : int
-        O; what :meth:`check` finds.
+        O; unknown before the module has run.
 
     Attributes
     ----------
@@ -84,7 +82,7 @@ class Network:
 
     def __init__(
         self,
-        module: nn.Module,
+        origin: nn.Module,
         tensors: dict[str, Tensor],
         names: Sequence[str],
         packing: Packing,
@@ -92,18 +90,23 @@ class Network:
         n_outputs: int = 0,
     ) -> None:
         self.n_outputs = n_outputs
-        self.module, self.tensors, self.packing, self.dtype = module, tensors, packing, dtype
+        self.origin, self.module = origin, mirror(origin)
+        self.tensors, self.packing, self.dtype = tensors, packing, dtype
         self.pieces = [Piece(name) for name in names]
         self.leaves = {p.name: real(tensors[p.name])[_slice(p)] for p in self.pieces}
 
     def restricted(self, pieces: Sequence[Piece]) -> Self:
         """Return the function of fewer parameters, or of slices of them."""
         network = type(self)(
-            self.module, self.tensors, [], self.packing, self.dtype, self.n_outputs
+            self.origin, self.tensors, [], self.packing, self.dtype, self.n_outputs
         )
         network.pieces = list(pieces)
         network.leaves = {p.name: real(self.tensors[p.name])[_slice(p)] for p in pieces}
         return network
+
+    def fresh(self) -> Self:
+        """Return the same function on a new mirror, without what a pass has left in this one."""
+        return self.restricted(self.pieces)
 
     @property
     def names(self) -> list[str]:
@@ -148,66 +151,44 @@ class Network:
         if isinstance(out, Tensor):
             return out
         raise TypeError(
-            f"{self._kind} returns a {type(out).__name__}; expected one tensor with "
+            f"{self.kind} returns a {type(out).__name__}; expected one tensor with "
             "a row for every input. Wrap it in a module that returns the tensor that is meant."
         )
 
-    def check(self, x: Tensor) -> int:
-        """Refuse modules that are no function of single rows.
+    @property
+    def kind(self) -> str:
+        """Name of the module's class."""
+        return type(self.module).__name__
+
+    def shaped(self, x: Tensor) -> Tensor:
+        """Return the outputs of rows, (n, O), or say what is wrong with them.
 
         Parameters
         ----------
         x : Tensor of shape (n, d)
-            At least one row.
+            Rows.
 
         Returns
         -------
-        int
-            O, the numbers that the module gives for one row.
+        Tensor of shape (n, O)
 
         Raises
         ------
         ValueError
-            If outputs have no row axis, rows see each other, or outputs are random.
-        TypeError
-            If the module does not return a tensor.
+            If the module fails, or its output has no row for each input.
         """
-        before = torch.get_rng_state()
-        pair = torch.stack([x[0], x[-1]])
-        with torch.no_grad():
-            together, alone = self._shaped(pair), self._shaped(pair[:1])
-        if not torch.equal(before, torch.get_rng_state()):
-            torch.set_rng_state(before)
-            raise ValueError(
-                f"{self._kind} draws random numbers in evaluation mode; a tangent kernel needs a "
-                "deterministic function."
-            )
-        gap = (together[0] - alone[0]).abs().max()
-        if gap > _ROUNDING[self.dtype] * (1.0 + alone.abs().max()):
-            raise ValueError(
-                f"{self._kind} couples rows: the output of row 0 changes by {gap.item():.3g} when "
-                "another row stands beside it. Expected a function of single rows; use layers that "
-                "keep running statistics."
-            )
-        return alone.shape[1]
-
-    @property
-    def _kind(self) -> str:
-        return type(self.module).__name__
-
-    def _shaped(self, x: Tensor) -> Tensor:
         try:
             out = functional_call(self.module, self.tensors, (self.packing(x, self.dtype),))
         except (RuntimeError, IndexError, AssertionError, ValueError) as error:
             given = list(self.packing(x, self.dtype).shape)
             raise ValueError(
-                f"{self._kind} fails on inputs of shape {given} in {self.dtype}: {error}. Unpack "
+                f"{self.kind} fails on inputs of shape {given} in {self.dtype}: {error}. Unpack "
                 "rows with `input_shape` and `input_dtype`; constants must have the input's dtype."
             ) from error
         out = self._output(out)
         if out.ndim == 0 or out.shape[0] != len(x):
             raise ValueError(
-                f"{self._kind} maps {len(x)} rows to an output of shape {tuple(out.shape)}; "
+                f"{self.kind} maps {len(x)} rows to an output of shape {tuple(out.shape)}; "
                 f"expected ({len(x)}, ...), one row each."
             )
         return real(out).reshape(len(x), -1)

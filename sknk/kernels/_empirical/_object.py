@@ -1,26 +1,26 @@
 """What a kernel of a torch module is as an object: copies, pickles, equality, its network."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from sklearn.base import clone
 from torch import Tensor
 
 from sknk.kernels._base import Kernel, Values
 from sknk.kernels._empirical._checks import EMBEDDINGS, check_parameters, code_dtype
-from sknk.kernels._empirical._implementation import remembered
 from sknk.kernels._empirical._module import (
+    duplicate,
     equal_modules,
     inner,
-    mirror,
     portable,
     tensors_of,
     unwrap,
 )
 from sknk.kernels._empirical._network import Network, Packing, Piece
 from sknk.kernels._empirical._parameters import select
+from sknk.kernels._empirical._verification import remembered, run_through
 
 __all__ = ["ModuleKernel"]
 
@@ -39,7 +39,7 @@ class ModuleKernel(Kernel):
     def __sklearn_clone__(self) -> Self:
         """Copy the module with its weights; scikit-learn would reset a skorch net."""
         params = {k: clone(v, safe=False) for k, v in self._settings().items()}
-        return type(self)(module=copy.deepcopy(inner(self.module)), **params)
+        return type(self)(module=duplicate(inner(self.module)), **params)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle keeps: the module on the CPU."""
@@ -52,7 +52,8 @@ class ModuleKernel(Kernel):
         if type(self) is not type(other):
             return False
         assert isinstance(other, ModuleKernel)
-        if self._settings() != other._settings():
+        own, others = self._settings(), other._settings()
+        if not all(np.array_equal(own[k], others[k]) for k in own):
             return False
         mine, theirs = inner(self.module), inner(other.module)
         if isinstance(mine, torch.nn.Module) and isinstance(theirs, torch.nn.Module):
@@ -87,14 +88,22 @@ class ModuleKernel(Kernel):
     def _network(self, x: Tensor, values: Values) -> Network:
         """Return the module as a function, once it has been seen to be one of single rows."""
         module = unwrap(self.module)
-        shape = None if self.input_shape is None else tuple(self.input_shape)
-        packing = Packing(shape, code_dtype(self.input_dtype))
         names = [] if self.kind in EMBEDDINGS else select(module, self.params)
-        network = Network(mirror(module), dict(values), names, packing, self._dtype())
-        packing.check(x)
-        key = ("function", packing, x.shape[1], network.dtype, x.device)
-        network.n_outputs = remembered(module, key, lambda: network.check(x.detach()))
+        network = Network(module, dict(values), names, self._packing(), self._dtype())
+        key = ("function", network.packing, x.shape[1], network.dtype, x.device)
+        network.n_outputs = remembered(module, key, lambda: run_through(network.fresh(), x))
         return network if self._pieces is None else network.restricted(self._pieces)
+
+    def _packing(self) -> Packing:
+        shape = None if self.input_shape is None else tuple(self.input_shape)
+        return Packing(shape, code_dtype(self.input_dtype))
+
+    def _rows(self, X: Any, Y: Any) -> tuple[Tensor, Tensor | None]:
+        x, y = super()._rows(X, Y)
+        self._packing().check(x, "X")
+        if y is not None:
+            self._packing().check(y, "Y")
+        return x, y
 
     def _check_parameters(self, n_features: int) -> None:
         check_parameters(self, n_features)

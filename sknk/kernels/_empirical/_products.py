@@ -11,12 +11,13 @@ from torch.func import jvp, vjp, vmap
 
 from sknk.kernels._empirical._contractions import EACH, PAIRS, Contraction
 from sknk.kernels._empirical._implementation import Implementation
-from sknk.kernels._empirical._jacobian import attempt, pulled
+from sknk.kernels._empirical._jacobian import pulled
 from sknk.kernels._empirical._network import Network
 
 __all__ = ["VectorProducts", "pull_back", "push_forward"]
 
 _NUMBERS = 2**22  # of the gradients that are held at once
+_PASSES = 2**12  # forward passes of rows whose activations are held at once
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ class _Rows:
         Tensor
             As the contraction says.
         """
-        columns = other._by_row(lambda y, w: self._column(y, w, how), other.x, other.W)
+        columns = self._by_row(lambda y, w: self._column(y, w, how), other.x, other.W)
         return columns.movedim(0, 2 if how is PAIRS else -1)
 
     def _by_row(self, function: Callable[..., Tensor], x: Tensor, W: Tensor) -> Tensor:
         """Map rows, some at a time: as many as keep their gradients small."""
         numbers = len(W) * sum(leaf.numel() for leaf in self.network.leaves.values())
-        return vmap(function, (0, 1), chunk_size=max(1, _NUMBERS // numbers))(x, W)
+        few = min(_NUMBERS // max(numbers, 1), _PASSES // max(len(W) * len(self.x), 1))
+        return vmap(function, (0, 1), chunk_size=max(1, few))(x, W)
 
     def _gradients(self, row: Tensor, w: Tensor) -> dict[str, Tensor]:
         """Return the gradients of Q combinations of outputs at one row, (Q, ...) a parameter."""
@@ -95,6 +97,10 @@ class _Rows:
         bad = torch.nonzero(~self._by_row(largest, self.x, self.W).isfinite())  # (row, parameter)
         return (int(bad[0, 0]), self.network.names[int(bad[0, 1])]) if len(bad) else None
 
+    def first_of(self, Z: Tensor) -> tuple[int, str]:
+        """Return the first row where features are not finite, though gradients are."""
+        return int(torch.nonzero(~Z.isfinite())[0, 0]), "all parameters, in forward mode"
+
     @classmethod
     def joined(cls, chunks: Sequence[Self]) -> Self:
         """Stack the rows of several blocks."""
@@ -109,13 +115,7 @@ class VectorProducts(Implementation):
     """
 
     name = "vector_products"
-    explicit = False
-
-    def refusal(self, network: Network, x: Tensor) -> str | None:
-        """Return what forward or reverse mode said of one row."""
-        W = torch.ones((1, 1, network.n_outputs), dtype=network.dtype, device=x.device)
-        rows = _Rows(network, x[:1].detach(), W)
-        return attempt(lambda: (rows.contract(rows, EACH), rows.diag()))
+    doubt = "differs from ordinary backward passes: forward and reverse mode disagree"
 
     def prepare(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> Any:
         """Keep the rows."""

@@ -15,8 +15,6 @@ from sknk.kernels._empirical._network import Network
 
 __all__ = ["Structured"]
 
-_AGREEMENT = {torch.float64: 1e-8, torch.float32: 1e-3}
-
 
 @dataclass
 class _Site:
@@ -37,7 +35,12 @@ class _Site:
         self.outputs.append(output)
         return output.clone()
 
+    def called(self) -> bool:
+        """Return whether the forward pass came by."""
+        return bool(self.given)
+
     def changed(self) -> bool:
+        """Return whether what the layer was given has been written to since."""
         return any(
             given._version != version
             for given, version in zip(self.given, self.versions, strict=True)
@@ -54,12 +57,15 @@ class Structured(Implementation):
 
     name = "structured"
 
-    def refusal(self, network: Network, x: Tensor) -> str | None:
-        """Return the layer without a rule, or the parameter that is used outside its layer."""
+    doubt = (
+        "has another gradient by ordinary backward passes: its layer does not see rows along the "
+        "first axis, or the weight is used outside the layer's forward"
+    )
+
+    def unsupported(self, network: Network) -> str | None:
+        """Return the layer without a rule."""
         sites = _sites(network)
-        if isinstance(sites, str):
-            return sites
-        return _disagreement(self, network, x)
+        return sites if isinstance(sites, str) else None
 
     def prepare(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> RowGradients:
         """Run the rows forward once and Q times backward."""
@@ -70,11 +76,11 @@ class Structured(Implementation):
             out = network(leaves, x)
         for site in sites:
             if site.changed():
-                raise RuntimeError(f"Layer {site.name!r} had its input overwritten in place.")
+                raise ValueError(f"layer {site.name!r} had its input overwritten in place")
         outputs = [y for site in sites for y in site.outputs]
         cotangents = iter(_cotangents(out, outputs, W, differentiable=x.requires_grad))
         found: dict[tuple[str, ...], list[Gradient]] = {}
-        for site in sites:
+        for site in filter(_Site.called, sites):
             calls = [
                 Call(given if x.requires_grad else given.detach(), next(cotangents))
                 for given in site.given
@@ -82,7 +88,9 @@ class Structured(Implementation):
             rule = RULES[type(site.layer)]
             own = together and not _tied(site, sites)
             for names, gradient in rule(site.layer, calls, site.wanted, own):
-                found.setdefault(names, []).append(_of_rows(gradient, len(x)))
+                if gradient.n_rows != len(x):
+                    raise ValueError(f"layer {site.name!r} sees other rows than the module")
+                found.setdefault(names, []).append(gradient)
         for name in set(network.names) - {name for names in found for name in names}:
             found[(name,)] = [_nothing(network.leaves[name], W)]
         parts = tuple(_merged(gradients) for gradients in found.values())
@@ -167,11 +175,6 @@ def _tied(site: _Site, sites: Sequence[_Site]) -> bool:
     return bool(others & set(site.wanted.values()))
 
 
-def _of_rows(gradient: Gradient, n: int) -> Gradient:
-    """Undo a merge of rows with places or heads, as ``x.reshape(n * heads, ...)`` does."""
-    return gradient if gradient.n_rows == n else gradient.of_rows(n)
-
-
 def _nothing(leaf: Tensor, W: Tensor) -> Outer:
     """Return the gradient of a parameter that no row used."""
     q, n, _ = W.shape
@@ -197,42 +200,3 @@ def _merged(gradients: Sequence[Gradient]) -> Gradient:
                 }
             )
     return compact(first) if isinstance(first, Outer) else first
-
-
-def _disagreement(structured: Structured, network: Network, x: Tensor) -> str | None:
-    """Compare one row's gradient with an ordinary backward pass; return what differs."""
-    # Finds whatever bypasses a layer's forward: weights read by other code, rows that are not the
-    # first axis, ties between layers of different kinds.
-    pair = torch.stack([x[0], x[-1]]).detach()
-    leaves = {name: leaf.detach().requires_grad_() for name, leaf in network.leaves.items()}
-    with torch.enable_grad():
-        out = network(leaves, pair)
-        weights = torch.linspace(1.0, 2.0, out.shape[1], dtype=out.dtype, device=out.device)
-        wanted = torch.autograd.grad(
-            out[0] @ weights, list(leaves.values()), allow_unused=True, materialize_grads=True
-        )
-    W = torch.zeros((1, *out.shape), dtype=out.dtype, device=out.device)
-    W[0, 0] = weights
-    try:
-        found = structured.prepare(network, pair, W, together=False)
-        gaps = [_gap(found, name, g) for name, g in zip(leaves, wanted, strict=True)]
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-        return f"{type(network.module).__name__} uses layers in a way without rules: {error}"
-    for name, gap in zip(leaves, gaps, strict=True):
-        if gap > _AGREEMENT[network.dtype]:
-            return (
-                f"{name!r} has another gradient by an ordinary backward pass: its layer does not "
-                "see rows along the first axis, or the weight is used outside the layer's forward"
-            )
-    return None
-
-
-def _gap(found: RowGradients, name: str, wanted: Tensor) -> float:
-    """Return the largest relative error of row 0, and what row 1 has, which must be nothing."""
-    if (name,) not in found.names:
-        return float(wanted.abs().max())
-    lead = wanted.shape[0] if wanted.ndim else 1
-    own, other = found.part(name).block(0, lead)[0]
-    scale = wanted.abs().max().clamp_min(torch.finfo(wanted.dtype).tiny)
-    gap = (own.reshape(wanted.shape) - wanted).abs().max() + other.abs().max()
-    return float(gap.detach() / scale)
