@@ -137,9 +137,10 @@ class Forms:
             )
         x, z, outputs = self._rows_and_outputs(X, Y)
         mine = _label_signs(check_labels(y, len(x), outputs, "y"), outputs)
-        theirs = (
-            None if z is None else _label_signs(check_labels(y2, len(z), outputs, "y2"), outputs)
-        )
+        theirs = None
+        if y2 is not None:
+            m = len(x if z is None else z)
+            theirs = _label_signs(check_labels(y2, m, outputs, "y2"), outputs)
         return self._weighed(X, Y, mine, theirs)
 
     def _weighed(self: Any, X: Any, Y: Any, mine: np.ndarray, theirs: np.ndarray | None) -> Any:

@@ -11,6 +11,7 @@ from sknk._validation import check_memory
 from sknk.kernels._empirical._gradients import Dense, RowGradients
 from sknk.kernels._empirical._implementation import Implementation
 from sknk.kernels._empirical._network import Network
+from sknk.kernels._empirical._verification import quiet
 
 __all__ = ["Jacobian", "Loop", "pulled"]
 
@@ -109,5 +110,6 @@ def pulled(
     -------
     dict of str to Tensor of shape (Q, ...)
     """
-    pull = vjp(function, leaves)[1]
-    return vmap(pull)(w)[0]
+    with quiet():
+        pull = vjp(function, leaves)[1]
+        return vmap(pull)(w)[0]

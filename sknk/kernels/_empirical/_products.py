@@ -1,6 +1,5 @@
 """Tangent kernels by products with Jacobians: one row pulled back, all others pushed forward."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -13,6 +12,7 @@ from sknk.kernels._empirical._contractions import EACH, PAIRS, Contraction
 from sknk.kernels._empirical._implementation import Implementation
 from sknk.kernels._empirical._jacobian import pulled
 from sknk.kernels._empirical._network import Network
+from sknk.kernels._empirical._verification import quiet
 
 __all__ = ["VectorProducts", "pull_back", "push_forward"]
 
@@ -153,12 +153,11 @@ class VectorProducts(Implementation):
 
 def push_forward(network: Network, x: Tensor, direction: dict[str, Tensor]) -> Tensor:
     """Return J(x) v, (n, O): how outputs move when parameters move along v."""
-    with warnings.catch_warnings():  # torch imports its own deprecated torch.jit here
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with quiet():
         return jvp(lambda leaves: network(leaves, x), (network.leaves,), (direction,))[1]
 
 
 def pull_back(network: Network, x: Tensor, cotangent: Tensor) -> dict[str, Tensor]:
     """Return J(x)^T u, one tensor a parameter, for u (n, O)."""
-    found = vjp(lambda leaves: network(leaves, x), network.leaves)[1](cotangent)
-    return found[0]
+    with quiet():
+        return vjp(lambda leaves: network(leaves, x), network.leaves)[1](cotangent)[0]

@@ -114,7 +114,7 @@ def probes(network: Network, x: Tensor) -> Tensor:
     shift = np.random.default_rng(0).uniform(0.01, 0.1, size=tuple(rows.shape))
     scale = float(clean.abs().mean()) or 1.0
     moved = clean + scale * torch.from_numpy(shift).to(clean)  # upwards: domains are often x > 0
-    with torch.no_grad(), quiet():
+    with torch.enable_grad(), quiet():
         return moved if bool(network(network.leaves, moved).isfinite().all()) else rows
 
 
@@ -140,10 +140,10 @@ def run_through(network: Network, x: Tensor) -> Verdict:
     TypeError
         If the module does not return a tensor.
     """
-    network.shaped(x[:1])  # errors of the module, on a row as it was given
-    rows = probes(network, x)
     before = torch.get_rng_state()
     with torch.enable_grad(), quiet():
+        network.fresh().shaped(x[:1])  # errors of the module, on a row as it was given
+        rows = probes(network.fresh(), x)
         together = network.shaped(rows)
         alone = torch.cat([network.shaped(row[None]) for row in rows])
     if not torch.equal(before, torch.get_rng_state()):
@@ -167,15 +167,12 @@ def run_through(network: Network, x: Tensor) -> Verdict:
 
 def _check_closures(network: Network, out: Tensor) -> None:
     """Refuse outputs that depend on the module itself, not on the parameters it is given."""
-    own = [p for p in network.origin.parameters() if p.requires_grad]
+    own = {name: p for name, p in network.origin.named_parameters() if p.requires_grad}
     if not out.requires_grad or not own:
         return
-    grads = torch.autograd.grad(out.sum(), own, allow_unused=True)
-    for (name, _), grad in zip(
-        ((n, p) for n, p in network.origin.named_parameters() if p.requires_grad),
-        grads,
-        strict=True,
-    ):
+    with torch.enable_grad():
+        grads = torch.autograd.grad(out.sum(), list(own.values()), allow_unused=True)
+    for name, grad in zip(own, grads, strict=True):
         if grad is not None:
             raise ValueError(
                 f"{network.kind} reads {name!r} through a function that belongs to one module "
@@ -204,7 +201,7 @@ def compared(implementation: Any, truth: Any, network: Network, x: Tensor) -> Ve
     str or None, bool
         What differs.
     """
-    rows = probes(network, x)
+    rows = probes(network.fresh(), x)
     size = sum(leaf.numel() for leaf in network.leaves.values())
     q, n = (2, 3) if size <= _FEW else (1, 2)
     drawn = np.random.default_rng(1).uniform(1.0, 2.0, (q, n, network.n_outputs))

@@ -70,15 +70,6 @@ def test_blocks_are_slices_of_the_gradient(make):
 
 
 @FACTORS
-def test_of_rows_sums_what_belongs_to_a_row(make):
-    g = make(6, 2, 0)
-    wanted = whole(g).unflatten(1, (3, 2)).sum(2)
-    together = g.of_rows(3)
-    assert together.n_rows == 3
-    torch.testing.assert_close(whole(together), wanted, rtol=1e-12, atol=1e-12)
-
-
-@FACTORS
 def test_finite_says_which_rows(make):
     g = make(4, 2, 0)
     first = next(iter(vars(g).values()))

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from sknk.kernels._empirical._module import mirror, tensors_of
+from sknk.kernels._empirical._module import tensors_of
 from sknk.kernels._empirical._network import Network, Packing, Piece, pieces
+from sknk.kernels._empirical._verification import run_through
 from tests.modules import mlp, seeded
 
 NET = seeded(lambda: mlp(3, 2))
@@ -14,7 +15,7 @@ PLAIN = Packing(None, None)
 def network(net=NET, packing=PLAIN):
     tensors = tensors_of(net, torch.device("cpu"), torch.float64)
     names = [name for name, _ in net.named_parameters()]
-    return Network(mirror(net), tensors, names, packing, torch.float64)
+    return Network(net, tensors, names, packing, torch.float64)
 
 
 def test_network_computes_the_module_of_its_arguments():
@@ -59,9 +60,11 @@ def test_packing_reshapes_and_copies_rows():
 
 def test_packing_refuses_codes_that_are_no_integers():
     packing = Packing(None, torch.int64)
-    packing.check(torch.tensor([[1.0, 2.0]]))
-    with pytest.raises(ValueError, match=r"Row 1 is 2\.5 in column 0; expected integers.*'int64'"):
-        packing.check(torch.tensor([[1.0, 2.0], [2.5, 0.0]]))
+    packing.check(torch.tensor([[1.0, 2.0]]), "X")
+    with pytest.raises(
+        ValueError, match=r"Row 1 of `X` is 2\.5 in column 0; expected integers.*'int64'"
+    ):
+        packing.check(torch.tensor([[1.0, 2.0], [2.5, 0.0]]), "X")
 
 
 class Returns(nn.Module):
@@ -78,18 +81,18 @@ class Returns(nn.Module):
     ("function", "error", "match"),
     [
         (lambda y: (y, y), TypeError, "returns a tuple; expected one tensor"),
-        (lambda y: y.sum(), ValueError, r"maps 2 rows to an output of shape \(\)"),
-        (lambda y: y.T[:1], ValueError, r"maps 2 rows to an output of shape \(1, 2\)"),
+        (lambda y: y.sum(), ValueError, r"maps . rows to an output of shape \(\)"),
+        (lambda y: y.T[:1], ValueError, r"maps 3 rows to an output of shape \(1, 3\)"),
         (lambda y: y - y.mean(0), ValueError, "couples rows: the output of row 0 changes by"),
         (torch.rand_like, ValueError, "draws random numbers in evaluation mode"),
-        (lambda y: y @ torch.ones(2, 2), ValueError, r"fails on inputs of shape \[2, 3\]"),
+        (lambda y: y @ torch.ones(2, 2), ValueError, r"fails on inputs of shape \[1, 3\]"),
     ],
 )
 def test_check_refuses_what_is_no_function_of_single_rows(function, error, match):
     f = network(Returns(function))
     before = torch.get_rng_state()
     with pytest.raises(error, match=match):
-        f.check(X)
+        run_through(f, X)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -102,4 +105,4 @@ def test_check_refuses_what_is_no_function_of_single_rows(function, error, match
     ],
 )
 def test_check_counts_the_outputs_of_a_row(function, outputs):
-    assert network(Returns(function)).check(X) == outputs
+    assert run_through(network(Returns(function)), X) == (outputs, True)
