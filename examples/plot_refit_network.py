@@ -17,6 +17,7 @@ import torch
 from sklearn.datasets import load_diabetes, make_friedman1
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from sknk import NTKRidgeCV
@@ -53,6 +54,7 @@ def network(seed: int) -> nn.Module:
     )
 
 
+@threadpool_limits.wrap(limits=1)  # steps as small as these are faster on one thread
 def trained(seed: int, X: np.ndarray, y: np.ndarray) -> nn.Module:
     """Return it after 300 steps down the mean squared error."""
     net, inputs = network(seed), torch.from_numpy(X).float()

@@ -37,7 +37,7 @@ class EmpiricalNTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ke
         Features.
     kind : {"trace", "pseudo", "sign"}, default="trace"
         Which tangent kernel they stand for.
-    params : None, str, iterable of str, or callable, default=None
+    params : None, str, collection of str, or callable, default=None
         The parameters that are differentiated.
     sketch : {"rademacher", "sparse"}, default="rademacher"
         Signs everywhere, or four for every parameter.

@@ -7,8 +7,8 @@ from torch import Tensor
 
 __all__ = ["AsymmetricSVM", "asymmetric_svm"]
 
-# Singular values of H this near 1/gamma, in relative terms, leave no digits of the solution.
-_SINGULAR = 1e-12
+# Singular values of H this near 1/gamma, in relative units of rounding, leave no digits.
+_SINGULAR = 1e3
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,12 @@ def asymmetric_svm(K: Tensor, y: Tensor, gamma: float = 1.0) -> AsymmetricSVM:
     tensor([ 1., -1.])
     """
     n = len(y)
+    if y.ndim != 1 or n == 0:
+        raise ValueError(f"`y` has shape {tuple(y.shape)}; expected (n,), one label a row.")
     if tuple(K.shape) != (n, n):
         raise ValueError(f"`K` has shape {tuple(K.shape)} for {n} labels; expected ({n}, {n}).")
+    if not bool(K.isfinite().all()):
+        raise ValueError("`K` is not finite; expected the Gram matrix of valid rows.")
     if not bool(((y == 1) | (y == -1)).all()):
         raise ValueError(f"`y` has {y[(y != 1) & (y != -1)][0].item()}; expected -1 and 1 only.")
     if not gamma > 0:
@@ -96,7 +100,7 @@ def asymmetric_svm(K: Tensor, y: Tensor, gamma: float = 1.0) -> AsymmetricSVM:
     # Each pair: a_k / gamma + s_k b_k = (U'1)_k and s_k a_k + b_k / gamma = (V'1)_k.
     determinant = gamma**-2 - s**2
     nearest = (1.0 - s * gamma).abs().min()
-    if nearest < _SINGULAR:
+    if nearest < _SINGULAR * torch.finfo(K.dtype).eps:
         raise ValueError(
             f"The system is singular at `gamma`={gamma:.6g}, the inverse of a singular value of "
             "the kernel; choose another."

@@ -51,6 +51,8 @@ def test_asymmetric_svm_changes_signs_with_the_labels():
     [
         ({"K": torch.ones(3, 4)}, r"`K` has shape \(3, 4\) for 12 labels"),
         ({"y": torch.arange(12)}, "`y` has 0; expected -1 and 1 only"),
+        ({"y": torch.ones(12, 1)}, r"`y` has shape \(12, 1\); expected \(n,\)"),
+        ({"K": torch.full((12, 12), torch.nan)}, "`K` is not finite"),
         ({"gamma": 0.0}, "`gamma` is 0.0; expected a positive number"),
     ],
 )

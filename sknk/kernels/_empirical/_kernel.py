@@ -48,7 +48,7 @@ class EmpiricalNTK(Forms, Passes):
         the sum of outputs over sqrt(O); "sign": of the gradients' signs, mean over outputs;
         "last_layer": of the input of the last layer with parameters (conjugate kernel);
         "embedding": of the hidden inputs of all layers with parameters, summed.
-    params : None, str, iterable of str, or callable, default=None
+    params : None, str, collection of str, or callable, default=None
         The parameters theta: names or shell patterns ("*.bias"), or ``params(name, parameter)``
         that returns True; None is all that require a gradient.
     projection : int or None, default=None

@@ -174,7 +174,7 @@ def linearize(
     ----------
     module : nn.Module, or object with a ``module_``
         Copied with its weights, never changed.
-    params : None, str, iterable of str, or callable, default=None
+    params : None, str, collection of str, or callable, default=None
         Parameters, as in :class:`EmpiricalNTK`.
     chunk_size : int or None, default=None
         Rows of one pass.

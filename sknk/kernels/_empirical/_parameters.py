@@ -1,6 +1,6 @@
 """Which parameters a tangent kernel differentiates, and how: as real leaves, whole or in slices."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 __all__ = ["Selection", "as_module_tensors", "real", "select"]
 
-Selection = None | str | Iterable[str] | Callable[[str, nn.Parameter], bool]
+Selection = None | str | Collection[str] | Callable[[str, nn.Parameter], bool]
 
 
 def select(module: nn.Module, params: Any) -> list[str]:
@@ -19,7 +19,7 @@ def select(module: nn.Module, params: Any) -> list[str]:
     ----------
     module : nn.Module
         Tied parameters count once, under their first name.
-    params : None, str, iterable of str, or callable
+    params : None, str, collection of str, or callable
         None means every parameter that requires a gradient; strings are names or shell patterns
         ("*.bias"); a callable is asked ``params(name, parameter)``.
 
@@ -34,7 +34,7 @@ def select(module: nn.Module, params: Any) -> list[str]:
     TypeError
         For a `params` of another kind.
     """
-    named = dict(module.named_parameters())
+    named = {name: p for name, p in module.named_parameters() if p.numel()}
     if params is None:
         chosen = [name for name, p in named.items() if p.requires_grad]
     elif callable(params):
@@ -61,9 +61,8 @@ def select(module: nn.Module, params: Any) -> list[str]:
 
 def _patterns(params: Any) -> list[str]:
     patterns = [params] if isinstance(params, str) else params
-    if not isinstance(patterns, Sequence | set | frozenset) or not all(
-        isinstance(p, str) for p in patterns
-    ):
+    # An iterator would be empty at the second call.
+    if not isinstance(patterns, Collection) or not all(isinstance(p, str) for p in patterns):
         raise TypeError(
             f"`params` is {params!r}; expected None, a name or pattern, several of them, or a "
             "callable of name and parameter."
