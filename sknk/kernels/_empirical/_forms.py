@@ -217,10 +217,12 @@ class Forms:
         ValueError
             For a kind without parameters, or a projection.
         """
-        if self.kind in EMBEDDINGS or self.projection is not None:
+        products = self.implementation == "vector_products"
+        if self.kind in EMBEDDINGS or self.projection is not None or products:
             raise ValueError(
-                f"layerwise has kind={self.kind!r}, projection={self.projection!r}; expected "
-                "'trace', 'pseudo' or 'sign' without a projection: others do not part by parameter."
+                f"layerwise has kind={self.kind!r}, projection={self.projection!r}, "
+                f"implementation={self.implementation!r}; expected 'trace', 'pseudo' or 'sign', no "
+                "projection and no 'vector_products': others do not part by parameter."
             )
         found: dict[str, Any] = {}
         for part in self._passes(X, Y):

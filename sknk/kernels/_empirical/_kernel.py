@@ -49,7 +49,7 @@ class EmpiricalNTK(Forms, Passes):
         "last_layer": of the input of the last layer with parameters (conjugate kernel);
         "embedding": of the hidden inputs of all layers with parameters, summed.
     params : None, str, collection of str, or callable, default=None
-        The parameters theta: names or shell patterns ("*.bias"), or ``params(name, parameter)``
+        The parameters theta: names or shell patterns (``"*.bias"``), or ``params(name, parameter)``
         that returns True; None is all that require a gradient.
     projection : int or None, default=None
         Number of random features k that stand for the gradients: K = Z Z' with Z (n, k), whose

@@ -22,6 +22,7 @@ Verdict = tuple[Any, bool]  # an answer, and whether it is worth remembering
 _AGREEMENT = {torch.float64: 1e-8, torch.float32: 1e-3}
 _FEW = 2**22  # parameters of a network whose gradients are compared for several combinations
 _KEPT = 64  # answers for one module: a counter among its settings must not fill the memory
+_SINGLE = "Expected a function of single rows; use layers that keep running statistics."
 _PLAIN = (bool, int, float, str, type(None))
 
 # What a module's structure decides does not change from call to call; its layers may.
@@ -142,10 +143,7 @@ def run_through(network: Network, x: Tensor) -> Verdict:
     """
     before = torch.get_rng_state()
     with torch.enable_grad(), quiet():
-        network.fresh().shaped(x[:1])  # errors of the module, on a row as it was given
-        rows = probes(network.fresh(), x)
-        together = network.shaped(rows)
-        alone = torch.cat([network.shaped(row[None]) for row in rows])
+        together, alone = _together_and_alone(network, x)
     if not torch.equal(before, torch.get_rng_state()):
         torch.set_rng_state(before)
         raise ValueError(
@@ -159,10 +157,29 @@ def run_through(network: Network, x: Tensor) -> Verdict:
     if finite and gaps.max() > _AGREEMENT[network.dtype] * alone.abs().max():
         raise ValueError(
             f"{network.kind} couples rows: the output of row {int(gaps.argmax())} changes by "
-            f"{gaps.max().item():.3g} when other rows stand beside it. Expected a function of "
-            "single rows; use layers that keep running statistics."
+            f"{gaps.max().item():.3g} when other rows stand beside it. {_SINGLE}"
         )
-    return together.shape[1], finite and not torch.equal(rows[0], rows[1])
+    return together.shape[1], finite and not torch.equal(together[0], together[1])
+
+
+def _together_and_alone(network: Network, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the outputs of three rows, run as one batch and one by one."""
+    try:
+        network.fresh().shaped(x[:1])  # errors of the module, on a row as it was given
+    except ValueError:
+        if _runs(network.fresh(), x[[0, 0, 0]]):
+            raise ValueError(f"{network.kind} fails on a row that is alone. {_SINGLE}") from None
+        raise
+    rows = probes(network.fresh(), x)
+    return network.shaped(rows), torch.cat([network.shaped(row[None]) for row in rows])
+
+
+def _runs(network: Network, x: Tensor) -> bool:
+    try:
+        network.shaped(x)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_closures(network: Network, out: Tensor) -> None:

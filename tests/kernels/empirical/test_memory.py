@@ -19,6 +19,16 @@ from tests.cases import rows
 from tests.modules import seeded
 from tests.reference import empirical
 
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Several would wait for each other at every product of a few rows."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 # Prints the growth of a fresh process's peak, in bytes, beyond a first call on a few rows.
 WORKER = """
 import numpy as np
@@ -133,14 +143,15 @@ def test_implementations_without_jacobians_need_one_pass(implementation):
 
 
 def test_results_that_cannot_fit_are_refused():
-    kernel = EmpiricalNTK(seeded(wide), implementation="structured")
-    with config_context(memory_budget=1000.0):
+    kernel = EmpiricalNTK(seeded(lambda: nn.Linear(4, 3)))
+    with config_context(memory_budget=1000.0):  # more than gradients of 15 numbers take
         with pytest.raises(MemoryBudgetError, match=r"n=20 by 20 rows.*needs 3\.2e\+03 bytes"):
             kernel(X)
         with pytest.raises(MemoryBudgetError, match=r"20 rows and 3 outputs needs 2\.88e\+04"):
             kernel.full(X)
         with pytest.raises(MemoryBudgetError, match=r"n=20 by 20 rows"):
             kernel.labelled(X, LABELS)
+        assert kernel.diag(X).shape == (20,)
 
 
 def test_jacobians_that_cannot_fit_are_refused_or_right():
@@ -207,12 +218,16 @@ def test_small_gradients_are_formed_and_large_ones_are_not():
 
 
 def test_gradients_of_tables_are_never_formed():
-    net = seeded(lambda: nn.Sequential(nn.Embedding(100_000, 4), nn.Flatten(), nn.Linear(20, 2)))
-    codes = np.random.default_rng(0).integers(100_000, size=(6, 5)).astype(float)
+    net = seeded(lambda: nn.Sequential(nn.Embedding(1000, 4), nn.Flatten(), nn.Linear(20, 2)))
+    codes = np.random.default_rng(0).integers(1000, size=(6, 5)).astype(float)
     codes[1, 2] = codes[0, 0]
     kernel = EmpiricalNTK(net, params="0.*", input_dtype="int64", implementation="structured")
-    shared = EmpiricalNTK(net, params="0.*", input_dtype="int64", implementation="vector_products")
-    with config_context(memory_budget=1e6):  # one gradient of one output is 3.2 MB
-        found = kernel(codes)
-    assert found[0, 1] != 0.0
-    np.testing.assert_allclose(found, shared(codes), rtol=1e-10, atol=1e-12)
+    jacobian = empirical.jacobian(net, codes, dtype=torch.int64)
+    np.testing.assert_allclose(
+        kernel(codes), empirical.trace(jacobian.only("0.weight")), rtol=1e-12
+    )
+    x = torch.tensor(codes)
+    network = kernel._network(x, kernel._values(x.device))
+    W = torch.ones((2, 6, 2), dtype=torch.float64)
+    (part,) = IMPLEMENTATIONS["structured"].prepare(network, x, W, together=False).parts
+    assert sum(getattr(part, f.name).numel() for f in fields(part)) == 6 * 5 * (2 * 4 + 1)

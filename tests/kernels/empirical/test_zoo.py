@@ -48,7 +48,7 @@ REFUSED = {
     "kerple": "KERPLE owns 'raw1'",
     "gdn": "GDN owns 'beta'",
     "adalin": "AdaLIN owns 'rho'",
-    "integral_operator": "'kappa.0.weight' has another gradient",  # called on a grid, not on rows
+    "integral_operator": "layer 'kappa.0' sees other rows",  # it is called on a grid
     "mgno": "ConvTranspose2d 'P' owns 'P.weight'",
     "fno": "FNO owns 'R'",
     "local_operator": "LocalOperator owns 'k'",
