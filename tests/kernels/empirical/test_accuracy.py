@@ -65,8 +65,8 @@ def test_pseudo_kernel_error_falls_with_the_root_of_the_width():
         pseudo = EmpiricalNTK(net, kind="pseudo")(X)
         return distance(np.kron(pseudo, np.eye(outputs)), EmpiricalNTK(net).full(X))
 
-    errors = [np.mean([error(width, seed) for seed in range(12)]) for width in widths]
-    # Mohamadi, Bae and Sutherland 2023, theorem 3: O(width^-1/2); five widths, twelve networks.
+    errors = [np.mean([error(width, seed) for seed in range(8)]) for width in widths]
+    # Mohamadi, Bae and Sutherland 2023, theorem 3: O(width^-1/2); five widths, eight networks.
     assert -0.65 < slope(widths, errors) < -0.35
     assert errors[0] > 0.2
     assert errors[-1] < 0.25
@@ -115,12 +115,12 @@ def test_projection_error_falls_with_the_root_of_the_features(sketch):
 def test_projection_is_unbiased(sketch, kind):
     net, X = seeded(lambda: mlp(3, 3)), rows(4)
     K = EmpiricalNTK(net, kind=kind)(X)
-    drawn = [features(net, X, 32, seed, sketch, kind=kind) for seed in range(150)]
+    drawn = [features(net, X, 32, seed, sketch, kind=kind) for seed in range(100)]
     grams = np.stack([Z @ Z.T for Z in drawn])
     error = grams.std(axis=0, ddof=1) / np.sqrt(len(grams))
     # Ten entries within 4.5 standard errors of their mean: one failure in ten thousand draws.
     assert (np.abs(grams.mean(axis=0) - K) < 4.5 * error).all()
-    assert (error < 0.03 * np.abs(K).max()).all()  # a bias of an eighth would be seen
+    assert (error < 0.04 * np.abs(K).max()).all()  # a bias of a fifth would be seen
 
 
 @pytest.mark.parametrize("sketch", SKETCHES)

@@ -279,3 +279,17 @@ def test_matmul_without_structured_gradients_takes_products(V):
     np.testing.assert_allclose(
         twin.matmul(X[:2], X, V), kernel(X[:2], X) @ np.asarray(V), rtol=1e-11
     )
+
+
+def test_rows_that_cannot_be_alone_are_named_as_coupled():
+    net = seeded(
+        lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4, track_running_stats=False))
+    )
+    with pytest.raises(ValueError, match=r"fails on a row that is alone\. Expected a function of"):
+        EmpiricalNTK(net)(X)
+
+
+def test_products_do_not_part_by_parameter():
+    kernel = EmpiricalNTK(seeded(lambda: mlp(6, 2)), implementation="vector_products")
+    with pytest.raises(ValueError, match="no 'vector_products': others do not part by parameter"):
+        kernel.layerwise(X)

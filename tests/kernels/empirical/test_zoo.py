@@ -18,8 +18,8 @@ from tests.cases import rows
 from tests.reference import empirical
 from tests.zoo import ZOO, make
 
-X, Y = rows(4, 16), rows(2, 16, seed=1)
-LABELS, OTHERS = np.array([0, 1, 1, 0]), np.array([1, 0])
+X, Y = rows(3, 16), rows(2, 16, seed=1)
+LABELS, OTHERS = np.array([0, 1, 1]), np.array([1, 0])
 for table in (X, Y):
     table.flags.writeable = False
 
@@ -175,19 +175,19 @@ def test_gram_is_symmetric_and_positive_semidefinite(implementation, name):
 def test_gram_does_not_depend_on_chunks_and_tiles(implementation, name):
     kernel = EmpiricalNTK(made(name), implementation=implementation)
     chunked = EmpiricalNTK(made(name), implementation=implementation, chunk_size=2)
-    wanted = gram(name, implementation)[:3, :3]
+    wanted = gram(name, implementation)
     # 1e-13: a few hundred roundings, as sums are grouped in another way.
-    assert_close(chunked(X[:3]), wanted, rtol=1e-13)
+    assert_close(chunked(X), wanted, rtol=1e-13)
     with config_context(tile_size=2):
-        assert_close(kernel(X[:3]), wanted, rtol=1e-13)
+        assert_close(kernel(X), wanted, rtol=1e-13)
 
 
 @each
 def test_forms_do_not_depend_on_chunks_and_tiles(name):
     def results(kernel):
-        yield from (kernel.diag(X[:3]), kernel.full(X[:3]), kernel.per_output(X[:3]))
+        yield from (kernel.diag(X), kernel.full(X), kernel.per_output(X))
         yield kernel.labelled(X, LABELS)
-        yield from (kernel.asymmetric_sign(X[:3]), *kernel.layerwise(X[:3]).values())
+        yield from (kernel.asymmetric_sign(X), *kernel.layerwise(X).values())
 
     wanted = list(results(EmpiricalNTK(made(name))))
     with config_context(tile_size=2):
@@ -200,7 +200,7 @@ def test_forms_do_not_depend_on_chunks_and_tiles(name):
 def test_matmul_equals_gram_times_v(implementation, name):
     (J, _), (L, _) = jacobians(name)
     kernel = EmpiricalNTK(made(name), implementation=implementation)
-    auto, cross = rows(4, 2, seed=2), rows(2, 1, seed=3)[:, 0]
+    auto, cross = rows(3, 2, seed=2), rows(2, 1, seed=3)[:, 0]
     assert_close(kernel.matmul(X, None, auto), gram(name, implementation) @ auto)
     assert_close(kernel.matmul(X, Y, cross), empirical.trace(J, L) @ cross)
 
@@ -256,7 +256,7 @@ def test_features_do_not_depend_on_the_implementation(sketch, name):
     ways = [way for way in ways if sketch == "rademacher" or way != "vector_products"]
     kernels = [EmpiricalNTK(made(name), "trace", None, 20, sketch, way) for way in ways]
     first, *others = (kernel.features(X) for kernel in kernels)
-    assert first.shape == (4, 20)
+    assert first.shape == (3, 20)
     for Z in others:
         assert_close(Z, first)
     assert_close(kernels[0](X, Y), first @ kernels[0].features(Y).T)
@@ -303,12 +303,12 @@ def test_linearization_multiplies_by_the_full_kernel(name):
 @each
 def test_ridge_equals_the_formula(name):
     model = NTKRidge(EmpiricalNTK(made(name)), alpha=0.1, fit_intercept=False)
-    targets = rows(4, 2, seed=7)
+    targets = rows(3, 2, seed=7)
     (J, _), (L, _) = jacobians(name)
     K = empirical.trace(J)
-    wanted = empirical.trace(L, J) @ np.linalg.solve(K + 0.1 * np.eye(4), targets)
+    wanted = empirical.trace(L, J) @ np.linalg.solve(K + 0.1 * np.eye(3), targets)
     # 1e-9: the condition of K + 0.1 I, at most 1e4 here, times the kernel's 1e-15.
-    assert np.linalg.cond(K + 0.1 * np.eye(4)) < 1e5
+    assert np.linalg.cond(K + 0.1 * np.eye(3)) < 1e5
     assert_close(model.fit(X, targets).predict(Y), wanted, rtol=1e-9)
 
 
@@ -323,12 +323,12 @@ def test_classifier_gives_probabilities_and_learns_its_rows(name):
 
 @each
 def test_grid_search_finds_kind_and_alpha(name):
-    grid = [{"kernel__kind": ["trace"], "alpha": [0.1, 10.0]}, {"kernel__kind": ["pseudo"]}]
+    grid = [{"kernel__kind": ["trace"], "alpha": [0.1]}, {"kernel__kind": ["pseudo"]}]
     search = GridSearchCV(NTKRidge(EmpiricalNTK(made(name))), grid, cv=2)
-    search.fit(np.vstack([X, Y]), rows(6, 2, seed=8))
+    search.fit(np.vstack([X, Y]), rows(5, 2, seed=8))
     scores = search.cv_results_["mean_test_score"]
     assert np.isfinite(scores).all()
-    assert len(set(scores)) == 3
+    assert len(set(scores)) == 2
     assert np.isfinite(search.predict(Y)).all()
     assert search.predict(Y).shape == (2, 2)
 
