@@ -12,7 +12,8 @@ from sknk.kernels._state import reusable
 
 __all__ = ["EACH", "PAIRS", "SUMMED", "Contraction"]
 
-_SHORT = 64
+_SHORT = 64  # entries of a row
+_SMALL = 2**22  # numbers that stay in a cache between two passes
 
 
 class Contraction(ABC):
@@ -42,6 +43,8 @@ class _Summed(Contraction):
     def products(self, L: Tensor, R: Tensor) -> Tensor:
         if L.shape[-1] < _SHORT:  # one product of short rows, in place of Q of very short ones
             return L.transpose(0, 1).flatten(1) @ R.transpose(0, 1).flatten(1).mT
+        if len(L) * L.shape[1] * R.shape[1] <= _SMALL:  # threads meet once, not Q times
+            return torch.bmm(L, R.mT).sum(0)
         K = L[0] @ R[0].mT
         for left, right in zip(L[1:], R[1:], strict=True):
             K = torch.addmm(K, left, right.mT, out=reusable(K))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sknk.kernels._empirical import _contractions
 from sknk.kernels._empirical._contractions import EACH, PAIRS, SUMMED
 from sknk.kernels._empirical._gradients import (
     Dense,
@@ -85,8 +86,10 @@ def test_pairs_are_the_same_for_any_memory_layout():
         torch.testing.assert_close(PAIRS.products(left, right), wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("small", [0, 2**22])
 @pytest.mark.parametrize("length", [7, 200])  # short rows are put side by side first
-def test_summed_products_are_the_same_for_any_length(length):
+def test_summed_products_are_the_same_for_any_size(length, small, monkeypatch):
+    monkeypatch.setattr(_contractions, "_SMALL", small)
     L, R = normal(Q, 4, length), normal(Q, 3, length, seed=1)
     wanted = torch.einsum("qnp,qmp->nm", L, R)
     torch.testing.assert_close(SUMMED.products(L, R), wanted, rtol=1e-12, atol=1e-12)
