@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sknk._validation import memory_budget
 from sknk.exceptions import NonFiniteGradientError
 from sknk.kernels import _tiles
 from sknk.kernels._base import Values
@@ -231,8 +232,9 @@ class EmpiricalNTK(Forms, Passes):
 
     def _few(self, network: Network, W: Tensor) -> int:
         """Return how many rows' gradients may be formed together, at least one."""
-        size = len(W) * sum(leaf.numel() for leaf in network.leaves.values())
-        return self.chunk_size or max(1, min(W.shape[1], _NUMBERS // max(size, 1)))
+        size = max(1, len(W) * sum(leaf.numel() for leaf in network.leaves.values()))
+        numbers = min(_NUMBERS, memory_budget(W.device) / (2 * W.element_size()))
+        return self.chunk_size or max(1, min(W.shape[1], int(numbers // size)))
 
     def _tile(self, rx: Any, ry: Any, values: Values) -> Tensor:
         return rx.contract(ry, SUMMED)

@@ -62,6 +62,7 @@ def _convolution(layer: Any, calls: Sequence[Call], wanted: Wanted, together: bo
     left = _beside([c.cotangents.flatten(3).mT for c in calls], 2)  # (Q, n, T, o)
     if layer.groups == 1:
         return _weight_and_bias(left, right, wanted, together)
+    # Groups have small weights: formed, they take at most the kernel's size times the factors.
     found: Found = []
     if "weight" in wanted:
         grouped = left.unflatten(3, (layer.groups, -1)), right.unflatten(2, (layer.groups, -1))

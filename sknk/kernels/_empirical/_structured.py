@@ -78,7 +78,7 @@ class Structured(Implementation):
             if site.changed():
                 raise ValueError(f"layer {site.name!r} had its input overwritten in place")
         outputs = [y for site in sites for y in site.outputs]
-        cotangents = iter(_cotangents(out, outputs, W, differentiable=x.requires_grad))
+        cotangents = _cotangents(out, outputs, W, differentiable=x.requires_grad)
         found: dict[tuple[str, ...], list[Gradient]] = {}
         for site in filter(_Site.called, sites):
             calls = [
@@ -139,6 +139,8 @@ def _cotangents(
     out: Tensor, outputs: Sequence[Tensor], W: Tensor, *, differentiable: bool
 ) -> Iterator[Tensor]:
     """Return the gradients of the Q combinations of outputs with respect to layers' outputs."""
+    if not outputs:
+        return iter(())
     # Rows are independent, so one backward pass of the sum over rows serves all of them.
     if len(W) > 1 and not differentiable:
         try:

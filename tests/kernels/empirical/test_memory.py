@@ -177,7 +177,6 @@ LAYERS = {
     "one_place": ((16, 3, 3), lambda: nn.Conv2d(16, 32, 3)),
     "few_places": ((16, 3, 4), lambda: nn.Conv2d(16, 32, 3)),
     "groups": ((16, 8, 8), lambda: nn.Conv2d(16, 16, 3, groups=2)),
-    "groups_one_place": ((64, 3, 3), lambda: nn.Conv2d(64, 64, 3, groups=2)),
 }
 
 

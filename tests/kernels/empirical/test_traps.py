@@ -13,11 +13,14 @@ import torch.nn.functional as F
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.checkpoint import checkpoint
 
 from sknk import NTKRidge
 from sknk._config import config_context
 from sknk.exceptions import NonFiniteGradientError
-from sknk.kernels import NTK, EmpiricalNTK, Normalized
+from sknk.kernels import NTK, EmpiricalNTK, Normalized, linearize
 from tests.cases import rows
 from tests.modules import mlp, seeded
 from tests.reference import empirical
@@ -419,11 +422,18 @@ def test_training_mode_does_not_reach_the_kernel(implementation):
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (3, 2, 2)])
-def test_statistics_of_a_batch_are_refused(shape):
+@pytest.mark.parametrize(
+    ("shape", "match"),
+    [
+        ((3, 2, 2), "Sequential couples rows: the output of row"),
+        ((3, 1, 1), "Sequential fails on a row that is alone"),  # torch refuses one number
+        ((3,), "Sequential fails on a row that is alone"),
+    ],
+)
+def test_statistics_of_a_batch_are_refused(shape, match):
     kind = nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d
     net = seeded(lambda: nn.Sequential(kind(3, track_running_stats=False), nn.Flatten()))
-    with pytest.raises(ValueError, match="couples rows"):
+    with pytest.raises(ValueError, match=match):
         EmpiricalNTK(net, input_shape=shape)(rows(4, int(np.prod(shape))))
 
 
@@ -529,6 +539,24 @@ def test_structured_refuses_weights_used_outside_their_layer(forward):
     assert_right(module, X, serves="jacobian")
 
 
+def test_factors_of_several_places_equal_backward_passes():
+    module = function(
+        lambda m, x: m.out(torch.tanh(m.layer(x.reshape(len(x), 2, 40))).sum(1)),
+        layer=linear(40, 40),  # too large a weight to form gradients for two places
+        out=linear(40, 2),
+    )
+    X, Y, y = rows(4, 80), rows(3, 80, seed=1), [0, 1, 1, 0]
+    jacobian, kernel = empirical.jacobian(module, X), EmpiricalNTK(module)
+    J, L = jacobian.J, empirical.jacobian(module, Y).J
+    assert_right(module, X, serves="structured")
+    assert_close(kernel.diag(X), np.diag(empirical.trace(J)))
+    assert_close(EmpiricalNTK(module, kind="sign")(X, Y), empirical.sign(J, L))
+    assert_close(kernel.asymmetric_sign(X, Y), empirical.asymmetric_sign(J, L))
+    assert_close(kernel.labelled(X, y), empirical.labelled(J, y))
+    for name, K in empirical.layerwise(jacobian).items():
+        assert_close(kernel.layerwise(X)[name], K)
+
+
 MERGED = {
     "heads last": lambda m, x: m.layer(x.reshape(-1, 2)).reshape(len(x), -1),
     "heads first": lambda m, x: (
@@ -573,6 +601,37 @@ def test_transformer_layer_is_right_by_automatic_choice():
         out=linear(12, 2),
     )
     assert_right(module.train(), rows(4, 12))
+
+
+def tanh_weight():
+    layer = nn.Linear(3, 4)
+    parametrize.register_parametrization(layer, "weight", nn.Tanh())
+    return layer
+
+
+# By what layer, how it is called, and what serves.
+UNUSUAL = {
+    "parametrized": (tanh_weight, lambda m, x: m.layer(x), "jacobian"),
+    "weight_norm": (lambda: weight_norm(nn.Linear(3, 4)), lambda m, x: m.layer(x), "jacobian"),
+    "complex": (
+        lambda: nn.Linear(3, 4, dtype=torch.complex64),
+        lambda m, x: m.layer(x.to(torch.complex128)).abs(),
+        "jacobian",
+    ),
+    "checkpoint": (
+        linear(3, 4),
+        lambda m, x: checkpoint(m.layer, x, use_reentrant=False),
+        "structured",
+    ),
+    "by_name": (linear(3, 4), lambda m, x: m.layer(input=x), "structured"),
+    "detached": (linear(3, 4), lambda m, x: m.layer(x).detach(), "structured"),
+}
+
+
+@pytest.mark.parametrize(("layer", "call", "serves"), UNUSUAL.values(), ids=UNUSUAL)
+def test_unusual_layers_are_right_by_automatic_choice(layer, call, serves):
+    module = function(lambda m, x: m.out(torch.tanh(call(m, x))), layer=layer, out=linear(4, 2))
+    assert_right(module, rows(4), serves=serves)
 
 
 CONVOLUTIONS = {
@@ -815,8 +874,46 @@ def test_forms_that_do_not_exist_are_refused():
         EmpiricalNTK(net).features(X)
     with pytest.raises(ValueError, match="kind='last_layer' differentiates nothing"):
         EmpiricalNTK(net, kind="last_layer").choose_implementation(X)
-    with pytest.raises(ValueError, match=r"vector_products.* cannot"):
+    with pytest.raises(ValueError, match="implementation='vector_products'; expected"):
         EmpiricalNTK(net, implementation="vector_products").layerwise(X)
+
+
+# --- the first-order model ------------------------------------------------------------------------
+
+
+def test_linearization_keeps_the_weights_it_was_made_with():
+    net, X = seeded(lambda: mlp(3, 2)), rows(4)
+    model, u = linearize(net), rows(4, 2, seed=1)
+    before = model.f0(X), model.kernel_matmul(X, None, u)
+    with torch.no_grad():
+        net[0].weight.mul_(2.0)
+    np.testing.assert_array_equal(model.f0(X), before[0])
+    np.testing.assert_array_equal(model.kernel_matmul(X, None, u), before[1])
+    assert np.abs(linearize(net).f0(X) - before[0]).max() > 1e-3
+
+
+def test_linearization_moves_chosen_parameters_only():
+    net, X = seeded(lambda: mlp(3, 2)), rows(4)
+    J = empirical.jacobian(net, X).only("4.weight", "4.bias")
+    model, v = linearize(net, params="4.*"), rows(1, 18, seed=1)[0]
+    direction = {"4.weight": v[:16].reshape(2, 8), "4.bias": v[16:]}
+    assert_close(model.jvp(X, direction), J @ v)
+    assert_close(model.jvp(X, {"4.bias": v[16:]}), J[..., 16:] @ v[16:])
+    assert list(model.vjp(X, np.ones((4, 2)))) == ["4.weight", "4.bias"]
+
+
+def test_linearization_refuses_wrong_directions():
+    model, X = linearize(seeded(lambda: mlp(3, 2)), params="4.*"), rows(4)
+    with pytest.raises(
+        ValueError, match=r"`direction` has '0\.bias', which is no chosen parameter"
+    ):
+        model.jvp(X, {"0.bias": np.ones(8)})
+    with pytest.raises(ValueError, match=r"'4\.bias' of shape \(3,\); expected \(2,\)"):
+        model.jvp(X, {"4.bias": np.ones(3)})
+    with pytest.raises(ValueError, match=r"`cotangent` has shape \(4, 3\); expected \(4, 2\)"):
+        model.vjp(X, np.ones((4, 3)))
+    with pytest.raises(ValueError, match="`X` has no rows; expected at least one"):
+        model.f0(X[:0])
 
 
 # --- embeddings -----------------------------------------------------------------------------------
@@ -881,12 +978,11 @@ KERNELS = {way: {"implementation": way} for way in WAYS}
 KERNELS |= {kind: {"kind": kind} for kind in ("pseudo", "last_layer", "embedding")}
 
 
-@pytest.mark.parametrize("tile_size", [None, 2])
 @pytest.mark.parametrize("options", KERNELS.values(), ids=KERNELS)
-def test_gradients_of_rows_equal_finite_differences(options, tile_size):
+def test_gradients_of_rows_equal_finite_differences(options):
     kernel, X, Y = EmpiricalNTK(seeded(lambda: mlp(3, 2)), **options), rows(3), rows(2, seed=1)
     W, V = rows(3, 2, seed=2), rows(3, 3, seed=3)
-    with config_context(tile_size=tile_size):
+    with config_context(tile_size=2):
         cross, auto = kernel.vjp(X, Y, W), kernel.vjp(X, None, V)
     # 1e-8: the error of central differences at this step, on entries of order one.
     assert_close(cross.X, central_difference(lambda x: (W * kernel(x, Y)).sum(), X), rtol=1e-8)
