@@ -592,8 +592,6 @@ def test_structured_refuses_multihead_attention_by_name():
     assert_right(module, X, serves="jacobian")
 
 
-# torch.func tells that it has no rule for this attention and takes one row after another.
-@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 def test_transformer_layer_is_right_by_automatic_choice():
     module = function(
         lambda m, x: m.out(m.layer(x.reshape(len(x), 3, 4)).flatten(1)),
