@@ -86,7 +86,7 @@ class EmpiricalNTK(Forms, Passes):
     Notes
     -----
     Structured gradients cost Q backward passes to the outputs of layers (Q = O, or 1 for "pseudo")
-    and O(n width) memory, a Gram matrix O(n^2 Q width); contracting Jacobians O(n Q P) memory and
+    and O(n Q width) memory, a Gram matrix O(n^2 Q width); contracting Jacobians O(n Q P) memory and
     O(n^2 Q P) time, with parameters split into passes where Jacobians do not fit into half the
     memory budget.
 

@@ -52,7 +52,7 @@ class Structured(Implementation):
 
     A linear layer y = W x + b has dL/dW = delta x^T with delta = dL/dy, so inner products of two
     rows' gradients are ``(x . x' + 1) (delta . delta')``: Q backward passes to the outputs of
-    layers, O(n width) memory (Novak et al. 2022, section 3.3).
+    layers, O(n Q width) memory (Novak et al. 2022, section 3.3).
     """
 
     name = "structured"
