@@ -88,7 +88,9 @@ def mirror(module: nn.Module) -> nn.Module:
     for part in reversed(list(module.modules())):  # leaves first: they are most of a module
         if _is_plain(part):
             memo[id(part)] = _plain_copy(part)
+    state = torch.get_rng_state()  # classes that are copied by their constructor draw weights
     twin = copy.deepcopy(module, memo)
+    torch.set_rng_state(state)
     for part in twin.modules():
         part.training = False  # not `eval()`, which classes override to merge weights in place
         if isinstance(part, nn.Embedding | nn.EmbeddingBag):

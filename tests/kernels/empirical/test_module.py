@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import weight_norm
 
 from sknk.kernels._empirical._module import equal_modules, inner, mirror, tensors_of, unwrap
-from tests.modules import mlp, seeded
+from tests.modules import AnyWidth, mlp, seeded
 
 NET = seeded(lambda: mlp(3, 2))
 
@@ -151,3 +151,9 @@ def test_equal_modules_compares_structure_and_weights():
     assert not equal_modules(NET, seeded(lambda: mlp(3, 2, width=9)))
     assert not equal_modules(NET, copy.deepcopy(NET).requires_grad_(False))
     assert not equal_modules(NET, nn.Linear(3, 2))
+
+
+def test_mirror_leaves_the_random_state_when_a_class_copies_itself_by_its_constructor():
+    net, before = seeded(AnyWidth), torch.get_rng_state()
+    mirror(net)
+    assert torch.equal(torch.get_rng_state(), before)
