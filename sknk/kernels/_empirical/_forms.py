@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from sknk._validation import check_memory
-from sknk.exceptions import NonFiniteGradientError
 from sknk.kernels import _tiles
-from sknk.kernels._base import Values
+from sknk.kernels._base import Kernel, Values
 from sknk.kernels._empirical._checks import EMBEDDINGS, check_labels
 from sknk.kernels._empirical._contractions import EACH, PAIRS, SUMMED
 from sknk.kernels._empirical._gradients import RowGradients, alike, signs
@@ -98,7 +97,7 @@ class Forms:
 
         def prepare(kernel: Any, x: Tensor, values: Values) -> Any:
             network = kernel._network(x, values)
-            return kernel._plain_state(network, x, _each_output(network, x))
+            return kernel._checked_state(network, x, _each_output(network, x), together=True)
 
         return _stack(self._grams(X, Y, tile, prepare=prepare, n_outputs=outputs))
 
@@ -185,7 +184,8 @@ class Forms:
         what = f"A Gram matrix of n={len(x)} by {len(y)} rows"
         check_memory(self._gram_bytes(len(x), len(y)), x.device, what=what, instead=_INSTEAD)
         total = torch.zeros((len(x), len(y)), dtype=self._dtype(), device=x.device)
-        for part in self._sign_kernel()._passes(X, Y, plain=True):
+        # Signs can be taken of the implementations that serve this kind.
+        for part in self._with(kind="sign", projection=None)._passes(X, Y, plain=True):
             K = torch.empty_like(total)
             with torch.no_grad():
                 by, lengths = part._separate_blocks(y)
@@ -225,8 +225,9 @@ class Forms:
                 "projection and no 'vector_products': others do not part by parameter."
             )
         found: dict[str, Any] = {}
+        x, _ = self._rows(X, None)
         for part in self._passes(X, Y):
-            names = part._names(X)
+            names = part._network(x, part._values(x.device)).names
             for name, K in zip(names, part._by_parameter(X, Y, names), strict=True):
                 found[name] = found[name] + K if name in found else K
         return found
@@ -235,12 +236,12 @@ class Forms:
         def tile(rx: RowGradients, ry: RowGradients, values: Values) -> list[Tensor]:
             return [rx.part(name).contract(ry.part(name), SUMMED) for name in names]
 
-        def prepare(kernel: Any, x: Tensor, values: Values) -> Any:
-            network = kernel._network(x, values)
-            W = kernel._combinations(network, x)
-            return kernel._separate_state(network, x, W)
+        def prepare(x: Tensor, values: Values) -> Any:
+            network = self._network(x, values)
+            return self._state(network, x, self._combinations(network, x), together=False)
 
-        return self._grams(X, Y, tile, prepare=prepare, n_outputs=len(names))
+        # The base's own: this is one of the passes.
+        return Kernel._grams(self, X, Y, tile, prepare=prepare, n_outputs=len(names))
 
     def features(self: Any, X: Any) -> Any:
         r"""Return the random projection of the gradients, Z with K = Z Z'.
@@ -290,48 +291,36 @@ class Forms:
         network = self._network(x, self._values(x.device))
         return x, y, network.n_outputs
 
-    def _names(self: Any, X: Any) -> list[str]:
-        x, _ = self._rows(X, None)
-        return self._network(x, self._values(x.device)).names
-
-    def _sign_kernel(self: Any) -> Any:
-        """Return this kernel where implementations are those that signs can be taken of."""
-        return self._with(kind="sign", projection=None)
-
-    def _plain_state(self: Any, network: Network, x: Tensor, W: Tensor) -> Any:
-        """Return gradients of given combinations of outputs, whatever `kind` is."""
-        return self._checked_state(network, x, W, together=True)
-
-    def _separate_state(self: Any, network: Network, x: Tensor, W: Tensor) -> Any:
-        """Return gradients by parameter; signs for that kind."""
-        return self._state(network, x, W, together=False)
-
-    def _blocks_of(self: Any, x: Tensor, state: Callable[[Network, Tensor, slice], Any]) -> Any:
+    def _blocks_of(self: Any, x: Tensor, state: Callable[[Network, Tensor, Tensor], Any]) -> Any:
+        """Prepare blocks of rows; `state` is told which rows they are."""
         values = self._values(x.device)
-        blocks = []
-        for s in _tiles.spans(len(x), self._tile_rows(x)):
-            try:
-                blocks.append((s, state(self._network(x[s], values), x[s], s)))
-            except NonFiniteGradientError as error:
-                raise error.after(s.start) from error
-        return blocks
+
+        def prepare(index: Tensor) -> Any:
+            rows = x[index]
+            return state(self._network(rows, values), rows, index)
+
+        index = torch.arange(len(x), device=x.device)
+        return _tiles.blocks_of(index, prepare, self._tile_rows(x))
 
     def _output_blocks(self: Any, x: Tensor) -> Any:
-        def state(network: Network, rows: Tensor, _: slice) -> Any:
-            return self._plain_state(network, rows, _each_output(network, rows))
+        def state(network: Network, rows: Tensor, _: Tensor) -> Any:
+            W = _each_output(network, rows)
+            return self._checked_state(network, rows, W, together=True)
 
         return self._blocks_of(x, state)
 
     def _weighed_blocks(self: Any, x: Tensor, weights: np.ndarray) -> Any:
         W = torch.as_tensor(weights, dtype=self._dtype(), device=x.device)[None]
-        return self._blocks_of(
-            x, lambda network, rows, s: self._plain_state(network, rows, W[:, s])
-        )
+
+        def state(network: Network, rows: Tensor, index: Tensor) -> Any:
+            return self._checked_state(network, rows, W[:, index], together=True)
+
+        return self._blocks_of(x, state)
 
     def _separate_blocks(self: Any, x: Tensor) -> tuple[Any, list[int]]:
         lengths: list[int] = []
 
-        def state(network: Network, rows: Tensor, _: slice) -> Any:
+        def state(network: Network, rows: Tensor, _: Tensor) -> Any:
             W = _each_output(network, rows)
             found = self._checked_state(network, rows, W, together=False)
             lengths[:] = network.lengths(found.names)

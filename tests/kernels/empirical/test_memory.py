@@ -16,7 +16,7 @@ from sknk.kernels import EmpiricalNTK
 from sknk.kernels._empirical._choice import IMPLEMENTATIONS
 from sknk.kernels._empirical._gradients import Dense
 from tests.cases import rows
-from tests.modules import seeded
+from tests.modules import mlp, seeded
 from tests.reference import empirical
 
 
@@ -230,3 +230,15 @@ def test_gradients_of_tables_are_never_formed():
     W = torch.ones((2, 6, 2), dtype=torch.float64)
     (part,) = IMPLEMENTATIONS["structured"].prepare(network, x, W, together=False).parts
     assert sum(getattr(part, f.name).numel() for f in fields(part)) == 6 * 5 * (2 * 4 + 1)
+
+
+def test_layerwise_of_the_pseudo_kernel_counts_its_own_passes():
+    net = seeded(lambda: mlp(16, 30, width=200))
+    x = rows(20, 16)
+    kernel = EmpiricalNTK(net, "pseudo", implementation="jacobian")
+    wanted = kernel(x)
+    # Room for the gradients of one combination of outputs, not for those of thirty.
+    with config_context(memory_budget=3.4e7):
+        assert len(kernel._passes(x, None)) == 1 < len(kernel._passes(x, None, plain=True))
+        found = sum(kernel.layerwise(x).values())
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
