@@ -12,7 +12,7 @@ from sknk.kernels import _tiles
 from sknk.kernels._base import Kernel, Values
 from sknk.kernels._empirical._checks import EMBEDDINGS, check_labels
 from sknk.kernels._empirical._contractions import EACH, PAIRS, SUMMED
-from sknk.kernels._empirical._gradients import RowGradients, alike, signs
+from sknk.kernels._empirical._gradients import RowGradients, contracted, signs
 from sknk.kernels._empirical._network import Network
 
 __all__ = ["Forms"]
@@ -191,11 +191,7 @@ class Forms:
                 by, lengths = part._separate_blocks(y)
                 bx = by if x is y else part._separate_blocks(x)[0]
                 signed = [(s, signs(state, lengths)) for s, state in bx]
-
-                def tile(rx: RowGradients, ry: RowGradients, at: Any = lengths) -> list[Tensor]:
-                    return [rx.contract(alike(ry, rx, at), SUMMED)]
-
-                _tiles.fill([K], tile, signed, by)
+                _tiles.fill([K], lambda rx, ry: [rx.contract(ry, SUMMED)], signed, by)
             total += K
         return self._like(total / outputs, X)
 
@@ -234,7 +230,7 @@ class Forms:
 
     def _by_parameter(self: Any, X: Any, Y: Any, names: Sequence[str]) -> list[Any]:
         def tile(rx: RowGradients, ry: RowGradients, values: Values) -> list[Tensor]:
-            return [rx.part(name).contract(ry.part(name), SUMMED) for name in names]
+            return [contracted(rx.part(name), ry.part(name), SUMMED) for name in names]
 
         def prepare(x: Tensor, values: Values) -> Any:
             network = self._network(x, values)

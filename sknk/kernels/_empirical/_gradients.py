@@ -15,7 +15,17 @@ from torch import Tensor
 
 from sknk.kernels._empirical._contractions import Contraction
 
-__all__ = ["Dense", "Gradient", "Lookup", "Outer", "RowGradients", "compact"]
+__all__ = [
+    "Dense",
+    "Gradient",
+    "Lookup",
+    "Outer",
+    "RowGradients",
+    "compact",
+    "contracted",
+    "scaled",
+    "signs",
+]
 
 # A weight gradient may take this many times the numbers of its factors where products get cheaper.
 _LARGER = 4
@@ -121,10 +131,10 @@ class Outer(Gradient):
 
     def contract(self, other: Self, how: Contraction) -> Tensor:
         """Return inner products; O(n m T^2 (Q o + i)), memory for one place at a time."""
-        places = self.right.shape[1]
+        places = other.right.shape[1]  # of control flow that looks at rows: not always as many
         left, right = other.left.flatten(1, 2), other.right.flatten(0, 1)
         total = None
-        for t in range(places):
+        for t in range(self.right.shape[1]):
             G = self._matches(self.right[:, t], right).to(left.dtype)
             at_t = how.weighed(self.left[:, :, t], left, G)
             at_t = how.over_places(at_t, places) if places > 1 else at_t
@@ -243,7 +253,16 @@ class RowGradients:
 
     def contract(self, other: Self, how: Contraction) -> Tensor:
         """Return inner products with the gradients of m other rows, over all parameters."""
-        first, *rest = (a.contract(b, how) for a, b in zip(self.parts, other.parts, strict=True))
+        # Of a layer that one of two blocks never entered, the names differ and products are zero.
+        theirs = dict(zip(other.names, other.parts, strict=True))
+        shared = [
+            (part, theirs[names])
+            for names, part in zip(self.names, self.parts, strict=True)
+            if names in theirs
+        ]
+        if not shared:
+            shared = [(Dense(self.parts[0].block(0, 0)), Dense(other.parts[0].block(0, 0)))]
+        first, *rest = (contracted(a, b, how) for a, b in shared)
         for part in rest:
             first = first + part
         return first
@@ -273,9 +292,15 @@ class RowGradients:
 
     @classmethod
     def joined(cls, chunks: Sequence[Self]) -> Self:
-        """Stack the rows of several blocks."""
+        """Stack the rows of several chunks, which must have gone through the same layers."""
         if len(chunks) == 1:
             return chunks[0]
+        forms = {(c.names, tuple(map(type, c.parts))) for c in chunks}
+        if len(forms) > 1:
+            raise ValueError(
+                "Chunks of rows take different layers; expected the same for all. Leave "
+                "`chunk_size` None, or pass implementation='loop'."
+            )
         parts = [_joined(parts) for parts in zip(*(c.parts for c in chunks), strict=True)]
         return cls(chunks[0].names, tuple(parts))
 
@@ -332,10 +357,14 @@ def _sign(part: Gradient, lead: int) -> Gradient:
     return Dense(part.block(0, lead).sign())
 
 
-def alike(gradients: RowGradients, other: RowGradients, lengths: Sequence[int]) -> RowGradients:
-    """Return gradients in the form that `other` has, formed where that one is."""
-    parts = tuple(
-        Dense(p.block(0, lead)) if isinstance(o, Dense) and not isinstance(p, Dense) else p
-        for p, o, lead in zip(gradients.parts, other.parts, lengths, strict=True)
-    )
-    return replace(gradients, parts=parts)
+def contracted(a: Gradient, b: Gradient, how: Contraction) -> Tensor:
+    """Return inner products of two gradients; of two forms, both are formed first."""
+    if type(a) is type(b):
+        return a.contract(b, how)
+    length = next(_length(g) for g in (a, b) if not isinstance(g, Lookup))
+    return Dense(a.block(0, length)).contract(Dense(b.block(0, length)), how)
+
+
+def _length(gradient: Gradient) -> int:
+    """Return the first axis of the parameter."""
+    return gradient.values.shape[2] if isinstance(gradient, Dense) else gradient.left.shape[-1]  # type: ignore[attr-defined]

@@ -11,8 +11,8 @@ from sknk.kernels._empirical._gradients import (
     Lookup,
     Outer,
     RowGradients,
-    alike,
     compact,
+    contracted,
     scaled,
     signs,
 )
@@ -123,13 +123,20 @@ def test_signs_are_those_of_the_whole_gradient(make, places):
     torch.testing.assert_close(whole(found), whole(g.part("w")).sign(), rtol=0.0, atol=0.0)
 
 
-@FACTORS
-def test_alike_takes_the_form_of_another(make):
-    g, other = (RowGradients((("w",),), (f(4, 3, 0),)) for f in (make, dense))
-    found = alike(g, other, [LEAD])
-    assert isinstance(found.part("w"), Dense)
-    torch.testing.assert_close(whole(found.part("w")), whole(g.part("w")), rtol=0.0, atol=0.0)
-    assert alike(g, g, [LEAD]).part("w") is g.part("w")
+@pytest.mark.parametrize("how", FORMULAS, ids=lambda how: type(how).__name__)
+@pytest.mark.parametrize(("one", "other"), [(dense, outer), (outer, dense), (lookup, dense)])
+def test_gradients_of_different_forms_are_formed(one, other, how):
+    g, h = one(6, 3, 0), other(2, 3, 5)
+    wanted = torch.einsum(FORMULAS[how], whole(g), whole(h))
+    torch.testing.assert_close(contracted(g, h, how), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("how", FORMULAS, ids=lambda how: type(how).__name__)
+@pytest.mark.parametrize(("mine", "theirs"), [(1, 3), (3, 1), (4, 2)])
+def test_rows_may_use_a_weight_at_different_numbers_of_places(how, mine, theirs):
+    g, h = outer(6, mine, 0), outer(2, theirs, 5)
+    wanted = torch.einsum(FORMULAS[how], whole(g), whole(h))
+    torch.testing.assert_close(g.contract(h, how), wanted, rtol=1e-12, atol=1e-12)
 
 
 @FACTORS

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from torch import nn
 from torch.nn import functional
 
+from sknk import config_context
 from sknk.kernels import EmpiricalNTK
 from tests.cases import rows
 from tests.modules import mlp, seeded
@@ -293,3 +294,67 @@ def test_products_do_not_part_by_parameter():
     kernel = EmpiricalNTK(seeded(lambda: mlp(6, 2)), implementation="vector_products")
     with pytest.raises(ValueError, match="no 'vector_products': others do not part by parameter"):
         kernel.layerwise(X)
+
+
+class Routed(nn.Module):
+    """Rows take one of two layers, which nobody enters without a row for it."""
+
+    def __init__(self, bias=False):
+        super().__init__()
+        self.a, self.b = (nn.Linear(6, 6, bias=bias) for _ in range(2))
+        self.readout = nn.Linear(6, 2)
+
+    def forward(self, x):
+        first, h = x[:, :1] > 0, x
+        if bool(first.any()):
+            h = torch.where(first, torch.tanh(self.a(h)), h)
+        if not bool(first.all()):
+            h = torch.where(first, h, torch.tanh(self.b(h)))
+        return self.readout(h)
+
+
+class Adaptive(nn.Module):
+    """Rows go through one layer as often as the largest of their batch asks for."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.readout = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        h = x
+        for step in range(3):
+            on = x[:, :1] > step - 1.0
+            if bool(on.any()):
+                h = torch.where(on, torch.tanh(self.layer(h)), h)
+        return self.readout(h)
+
+
+@pytest.mark.parametrize("make", [Routed, Adaptive])
+@pytest.mark.parametrize("tile_size", [1, 2, 3, 8])
+def test_blocks_of_rows_may_take_different_layers(make, tile_size):
+    net, x = seeded(make), rows(8, d=6, seed=2)
+    x = x[np.argsort(x[:, 0])]
+    with config_context(tile_size=tile_size):
+        kernel = EmpiricalNTK(net, implementation="structured")
+        assert_right(kernel, net, x)
+        np.testing.assert_allclose(sum(kernel.layerwise(x).values()), kernel(x), rtol=1e-11)
+
+
+def test_blocks_that_share_no_layer_have_products_of_zero():
+    net, x = seeded(lambda: Routed(bias=True)), rows(8, d=6, seed=2)
+    x = x[np.argsort(x[:, 0])]
+    J = empirical.jacobian(net, x)
+    with config_context(tile_size=1):
+        kernel = EmpiricalNTK(net, params="a.*", implementation="structured")
+        found = kernel(x), kernel.full(x)
+    own = J.only("a.weight", "a.bias")
+    np.testing.assert_allclose(found[0], empirical.trace(own), rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(found[1], empirical.full(own), rtol=1e-11, atol=1e-14)
+
+
+def test_chunks_of_rows_must_take_the_same_layers():
+    x = rows(8, d=6, seed=2)
+    x = x[np.argsort(x[:, 0])]
+    kernel = EmpiricalNTK(seeded(Routed), implementation="structured", chunk_size=2)
+    with pytest.raises(ValueError, match="Chunks of rows take different layers"):
+        kernel(x)
