@@ -11,6 +11,7 @@ from sknk._validation import check_memory
 from sknk.kernels._empirical._gradients import Dense, RowGradients
 from sknk.kernels._empirical._implementation import Implementation
 from sknk.kernels._empirical._network import Network
+from sknk.kernels._empirical._parameters import lead
 from sknk.kernels._empirical._verification import quiet
 
 __all__ = ["Jacobian", "Loop", "pulled"]
@@ -18,22 +19,20 @@ __all__ = ["Jacobian", "Loop", "pulled"]
 
 def _as_gradients(network: Network, grads: dict[str, Tensor]) -> RowGradients:
     """Keep gradients (n, Q, *shape) by parameter, outputs first; a number has one entry."""
-    parts = []
-    for name, grad in grads.items():
-        leaf = network.leaves[name]
-        lead = leaf.shape[0] if leaf.ndim else 1
-        parts.append(Dense(grad.reshape(*grad.shape[:2], lead, -1).transpose(0, 1)))
+    parts = (
+        Dense(g.reshape(*g.shape[:2], lead(network.leaves[name]), -1).transpose(0, 1))
+        for name, g in grads.items()
+    )
     return RowGradients(tuple((name,) for name in grads), tuple(parts))
 
 
 def _check_room(network: Network, W: Tensor) -> None:
     """Refuse Jacobians that do not fit."""
     q, n, _ = W.shape
-    size = sum(leaf.numel() for leaf in network.leaves.values())
     check_memory(
-        float(q) * n * size * network.dtype.itemsize,
+        float(q) * n * network.size * network.dtype.itemsize,
         W.device,
-        what=f"The Jacobian of n={n} rows, {q} outputs and {size} parameters",
+        what=f"The Jacobian of n={n} rows, {q} outputs and {network.size} parameters",
         instead="Use kind='pseudo', fewer `params`, `projection`, or implementation "
         "'vector_products'.",
     )
@@ -66,7 +65,7 @@ class Loop(Implementation):
     def prepare(self, network: Network, x: Tensor, W: Tensor, *, together: bool) -> RowGradients:
         """Run every row forward once and Q times backward."""
         _check_room(network, W)
-        leaves = {name: leaf.detach().requires_grad_() for name, leaf in network.leaves.items()}
+        leaves = network.trainable()
         rows = []
         for i in range(len(x)):
             with torch.enable_grad():

@@ -232,7 +232,7 @@ class EmpiricalNTK(Forms, Passes):
 
     def _few(self, network: Network, W: Tensor) -> int:
         """Return how many rows' gradients may be formed together, at least one."""
-        size = max(1, len(W) * sum(leaf.numel() for leaf in network.leaves.values()))
+        size = max(1, len(W) * network.size)
         numbers = min(_NUMBERS, memory_budget(W.device) / (2 * W.element_size()))
         return self.chunk_size or max(1, min(W.shape[1], int(numbers // size)))
 

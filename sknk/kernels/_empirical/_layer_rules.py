@@ -43,12 +43,13 @@ def _weight_and_bias(left: Tensor, right: Tensor, wanted: Wanted, together: bool
     if together and len(wanted) == 2:
         right = torch.cat([right, torch.ones_like(right[..., :1])], -1)
         return [((wanted["weight"], wanted["bias"]), Outer(left, right))]
-    found: Found = []
-    if "weight" in wanted:
-        found.append(((wanted["weight"],), Outer(left, right)))
-    if "bias" in wanted:
-        found.append(((wanted["bias"],), Dense(left.sum(2)[..., None])))
-    return found
+    return _apart(Outer(left, right), left, wanted)
+
+
+def _apart(weight: Gradient, left: Tensor, wanted: Wanted) -> Found:
+    """Return the gradients of a weight and of the bias beside it, whichever are wanted."""
+    found = {"weight": weight, "bias": Dense(left.sum(2)[..., None])}
+    return [((name,), found[own]) for own, name in wanted.items()]
 
 
 def _linear(layer: nn.Linear, calls: Sequence[Call], wanted: Wanted, together: bool) -> Found:
@@ -60,17 +61,12 @@ def _linear(layer: nn.Linear, calls: Sequence[Call], wanted: Wanted, together: b
 def _convolution(layer: Any, calls: Sequence[Call], wanted: Wanted, together: bool) -> Found:
     right = _beside([_patches(layer, c.given) for c in calls], 1)  # (n, T, C k)
     left = _beside([c.cotangents.flatten(3).mT for c in calls], 2)  # (Q, n, T, o)
-    if layer.groups == 1:
+    if layer.groups == 1 or "weight" not in wanted:
         return _weight_and_bias(left, right, wanted, together)
     # Groups have small weights: formed, they take at most the kernel's size times the factors.
-    found: Found = []
-    if "weight" in wanted:
-        grouped = left.unflatten(3, (layer.groups, -1)), right.unflatten(2, (layer.groups, -1))
-        weight = torch.einsum("qntgo,ntgi->qngoi", *grouped)
-        found.append(((wanted["weight"],), Dense(weight.flatten(2, 3))))
-    if "bias" in wanted:
-        found.append(((wanted["bias"],), Dense(left.sum(2)[..., None])))
-    return found
+    grouped = left.unflatten(3, (layer.groups, -1)), right.unflatten(2, (layer.groups, -1))
+    weight = torch.einsum("qntgo,ntgi->qngoi", *grouped)
+    return _apart(Dense(weight.flatten(2, 3)), left, wanted)
 
 
 def _patches(layer: Any, x: Tensor) -> Tensor:

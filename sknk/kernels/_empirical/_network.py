@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sknk.kernels._empirical._module import mirror
-from sknk.kernels._empirical._parameters import as_module_tensors, real
+from sknk.kernels._empirical._parameters import as_module_tensors, lead, real
 
 __all__ = ["Network", "Packing", "Piece", "pieces"]
 
@@ -64,8 +64,8 @@ class Network:
         The user's; a mirror of it does the work.
     tensors : dict of str to Tensor
         Every parameter and buffer, in the dtype of the computation.
-    names : sequence of str
-        The parameters that are differentiated.
+    pieces : sequence of Piece
+        The parameters that are differentiated, or slices of them.
     packing : Packing
         Of the rows.
     dtype : torch.dtype
@@ -84,7 +84,7 @@ class Network:
         self,
         origin: nn.Module,
         tensors: dict[str, Tensor],
-        names: Sequence[str],
+        pieces: Sequence[Piece],
         packing: Packing,
         dtype: torch.dtype,
         n_outputs: int = 0,
@@ -92,17 +92,14 @@ class Network:
         self.n_outputs = n_outputs
         self.origin, self.module = origin, mirror(origin)
         self.tensors, self.packing, self.dtype = tensors, packing, dtype
-        self.pieces = [Piece(name) for name in names]
-        self.leaves = {p.name: real(tensors[p.name])[_slice(p)] for p in self.pieces}
+        self.pieces = list(pieces)
+        self.leaves = {p.name: real(tensors[p.name])[_slice(p)] for p in pieces}
 
     def restricted(self, pieces: Sequence[Piece]) -> Self:
         """Return the function of fewer parameters, or of slices of them."""
-        network = type(self)(
-            self.origin, self.tensors, [], self.packing, self.dtype, self.n_outputs
+        return type(self)(
+            self.origin, self.tensors, pieces, self.packing, self.dtype, self.n_outputs
         )
-        network.pieces = list(pieces)
-        network.leaves = {p.name: real(self.tensors[p.name])[_slice(p)] for p in pieces}
-        return network
 
     def fresh(self) -> Self:
         """Return the same function on a new mirror, without what a pass has left in this one."""
@@ -113,10 +110,18 @@ class Network:
         """Names of the parameters that are differentiated."""
         return list(self.leaves)
 
+    @property
+    def size(self) -> int:
+        """Number of entries that are differentiated."""
+        return sum(leaf.numel() for leaf in self.leaves.values())
+
+    def trainable(self) -> dict[str, Tensor]:
+        """Return the leaves as starts of a graph of their own."""
+        return {name: leaf.detach().requires_grad_() for name, leaf in self.leaves.items()}
+
     def lengths(self, parts: Sequence[tuple[str, ...]]) -> list[int]:
         """Return the first axis of each part's parameter; 1 for a number."""
-        leaves = (self.leaves[names[0]] for names in parts)
-        return [leaf.shape[0] if leaf.ndim else 1 for leaf in leaves]
+        return [lead(self.leaves[names[0]]) for names in parts]
 
     def __call__(self, leaves: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Return the outputs of rows, (n, d) -> (n, O); complex outputs as pairs.

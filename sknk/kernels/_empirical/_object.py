@@ -88,11 +88,14 @@ class ModuleKernel(Kernel):
     def _network(self, x: Tensor, values: Values) -> Network:
         """Return the module as a function, once it has been seen to be one of single rows."""
         module = unwrap(self.module)
-        names = [] if self.kind in EMBEDDINGS else select(module, self.params)
-        network = Network(module, dict(values), names, self._packing(), self._dtype())
+        pieces = self._pieces
+        if pieces is None:
+            names = [] if self.kind in EMBEDDINGS else select(module, self.params)
+            pieces = [Piece(name) for name in names]
+        network = Network(module, dict(values), pieces, self._packing(), self._dtype())
         key = ("function", network.packing, x.shape[1], network.dtype, x.device)
         network.n_outputs = remembered(module, key, lambda: run_through(network.fresh(), x))
-        return network if self._pieces is None else network.restricted(self._pieces)
+        return network
 
     def _packing(self) -> Packing:
         shape = None if self.input_shape is None else tuple(self.input_shape)

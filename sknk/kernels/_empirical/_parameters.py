@@ -1,15 +1,13 @@
 """Which parameters a tangent kernel differentiates, and how: as real leaves, whole or in slices."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Selection", "as_module_tensors", "real", "select"]
-
-Selection = None | str | Collection[str] | Callable[[str, nn.Parameter], bool]
+__all__ = ["as_module_tensors", "lead", "real", "select"]
 
 
 def select(module: nn.Module, params: Any) -> list[str]:
@@ -90,6 +88,11 @@ def real(t: Tensor) -> Tensor:
     """Return a parameter as real numbers: a complex one as pairs (re, im) in a last axis."""
     # A complex parameter is two real ones; J J^H over complex derivatives is another kernel.
     return torch.view_as_real(t) if t.is_complex() else t
+
+
+def lead(leaf: Tensor) -> int:
+    """Return the length of a parameter's first axis; a number has one entry."""
+    return leaf.shape[0] if leaf.ndim else 1
 
 
 def as_module_tensors(

@@ -117,7 +117,7 @@ class Passes(ModuleKernel):
     @staticmethod
     def _fill_products(out: Tensor, at: _tiles.Blocks, of: _tiles.Blocks, columns: Tensor) -> None:
         _, first = at[0]
-        each = len(first.W) * sum(leaf.numel() for leaf in first.network.leaves.values())
+        each = len(first.W) * first.network.size
         step = max(1, int(_DIRECTIONS // (each * out.element_size())))
         for t in _tiles.spans(out.shape[1], step):
             blocks = [columns[s, t] for s, _ in of]

@@ -60,7 +60,7 @@ class _Rows:
 
     def _by_row(self, function: Callable[..., Tensor], x: Tensor, W: Tensor) -> Tensor:
         """Map rows, some at a time: as many as keep their gradients small."""
-        numbers = len(W) * sum(leaf.numel() for leaf in self.network.leaves.values())
+        numbers = len(W) * self.network.size
         few = min(_NUMBERS // max(numbers, 1), _PASSES // max(len(W) * len(self.x), 1))
         return vmap(function, (0, 1), chunk_size=max(1, few))(x, W)
 

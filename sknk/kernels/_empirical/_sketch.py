@@ -16,6 +16,7 @@ from torch.func import vmap
 
 from sknk.kernels._empirical._gradients import Gradient, RowGradients
 from sknk.kernels._empirical._network import Network
+from sknk.kernels._empirical._parameters import lead
 from sknk.kernels._empirical._products import push_forward
 
 __all__ = ["SKETCHES", "Rademacher", "Sketch", "Sparse"]
@@ -46,11 +47,11 @@ def _output_signs(seed: int, q: int, width: int, like: Tensor) -> Tensor:
 
 def _blocks(leaf: Tensor) -> Iterator[tuple[int, int, int]]:
     """Yield (start, stop, entries of each) along a parameter's first axis."""
-    lead = leaf.shape[0] if leaf.ndim else 1
-    each = leaf.numel() // max(lead, 1)
-    step = max(1, _BLOCK // max(each, 1))
-    for start in range(0, lead, step):
-        yield start, min(start + step, lead), each
+    length = lead(leaf)
+    each = leaf.numel() // length
+    step = max(1, _BLOCK // each)
+    for start in range(0, length, step):
+        yield start, min(start + step, length), each
 
 
 class Sketch(Protocol):

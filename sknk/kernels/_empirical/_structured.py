@@ -12,6 +12,7 @@ from sknk.kernels._empirical._gradients import Gradient, Outer, RowGradients, co
 from sknk.kernels._empirical._implementation import Implementation
 from sknk.kernels._empirical._layer_rules import RULES, Call, supported, supports
 from sknk.kernels._empirical._network import Network
+from sknk.kernels._empirical._parameters import lead
 
 __all__ = ["Structured"]
 
@@ -71,9 +72,8 @@ class Structured(Implementation):
         """Run the rows forward once and Q times backward."""
         sites = _sites(network)
         assert not isinstance(sites, str)
-        leaves = {name: leaf.detach().requires_grad_() for name, leaf in network.leaves.items()}
         with torch.enable_grad(), _watched(sites):
-            out = network(leaves, x)
+            out = network(network.trainable(), x)
         for site in sites:
             if site.changed():
                 raise ValueError(f"layer {site.name!r} had its input overwritten in place")
@@ -91,7 +91,8 @@ class Structured(Implementation):
                 if gradient.n_rows != len(x):
                     raise ValueError(f"layer {site.name!r} sees other rows than the module")
                 found.setdefault(names, []).append(gradient)
-        for name in set(network.names) - {name for names in found for name in names}:
+        used = {name for names in found for name in names}
+        for name in filter(lambda name: name not in used, network.names):
             found[(name,)] = [_nothing(network.leaves[name], W)]
         parts = tuple(_merged(gradients) for gradients in found.values())
         return RowGradients(tuple(found), parts)
@@ -180,8 +181,11 @@ def _tied(site: _Site, sites: Sequence[_Site]) -> bool:
 def _nothing(leaf: Tensor, W: Tensor) -> Outer:
     """Return the gradient of a parameter that no row used."""
     q, n, _ = W.shape
-    lead = leaf.shape[0] if leaf.ndim else 1
-    return Outer(W.new_zeros((q, n, 1, lead)), W.new_zeros((n, 1, leaf.numel() // lead)))
+    left, right = (
+        W.new_zeros((q, n, 1, lead(leaf))),
+        W.new_zeros((n, 1, leaf.numel() // lead(leaf))),
+    )
+    return Outer(left, right)
 
 
 def _merged(gradients: Sequence[Gradient]) -> Gradient:

@@ -219,8 +219,7 @@ def compared(implementation: Any, truth: Any, network: Network, x: Tensor) -> Ve
         What differs.
     """
     rows = probes(network.fresh(), x)
-    size = sum(leaf.numel() for leaf in network.leaves.values())
-    q, n = (2, 3) if size <= _FEW else (1, 2)
+    q, n = (2, 3) if network.size <= _FEW else (1, 2)
     drawn = np.random.default_rng(1).uniform(1.0, 2.0, (q, n, network.n_outputs))
     W = torch.from_numpy(drawn).to(x.device, network.dtype)
     wanted = truth.prepare(network.fresh(), rows[:n], W, together=False)

@@ -12,15 +12,6 @@ from tests.modules import mlp, seeded
 SKETCHES = ["rademacher", "sparse"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Several would wait for each other at every product of a few rows."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def distance(found, wanted):
     """Frobenius norm of the difference over that of what is wanted."""
     return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)

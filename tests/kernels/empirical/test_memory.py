@@ -19,16 +19,6 @@ from tests.cases import rows
 from tests.modules import mlp, seeded
 from tests.reference import empirical
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Several would wait for each other at every product of a few rows."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 # Prints the growth of a fresh process's peak, in bytes, beyond a first call on a few rows.
 WORKER = """
 import numpy as np

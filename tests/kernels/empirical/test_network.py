@@ -14,8 +14,8 @@ PLAIN = Packing(None, None)
 
 def network(net=NET, packing=PLAIN):
     tensors = tensors_of(net, torch.device("cpu"), torch.float64)
-    names = [name for name, _ in net.named_parameters()]
-    return Network(net, tensors, names, packing, torch.float64)
+    whole = [Piece(name) for name, _ in net.named_parameters()]
+    return Network(net, tensors, whole, packing, torch.float64)
 
 
 def test_network_computes_the_module_of_its_arguments():

@@ -32,15 +32,6 @@ each_way = pytest.mark.parametrize("implementation", WAYS)
 each_general_way = pytest.mark.parametrize("implementation", GENERAL)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Several would wait for each other at every product of a few rows."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def assert_close(actual, desired, rtol=1e-10):
     """Compare entries on the scale of the largest."""
     scale = np.abs(desired).max()

@@ -72,15 +72,6 @@ def assert_close(actual, desired, rtol=1e-10):
     np.testing.assert_allclose(actual, desired, rtol=rtol, atol=rtol * scale)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Several would wait for each other at every product of a few rows."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 made = cache(make)
 
 
