@@ -91,8 +91,9 @@ def _logistic(mean: Tensor, root: Tensor) -> Tensor:
     d = d[:, :, None]
     z, by_z = _rule(_NORMAL_NODES, stats.norm.pdf, mean)
     t, by_t = _rule(_LOGISTIC_NODES, stats.logistic.pdf, mean)
-    flat = (d + s.clamp(max=_STEEP) * z).sigmoid() @ by_z
-    steep = torch.special.ndtr((d - t) / s.clamp(min=_STEEP)) @ by_t
+    # Sums, for a matrix product would round a row by the number of rows around it.
+    flat = ((d + s.clamp(max=_STEEP) * z).sigmoid() * by_z).sum(-1)
+    steep = (torch.special.ndtr((d - t) / s.clamp(min=_STEEP)) * by_t).sum(-1)
     return torch.where(s[:, 0] < _STEEP, flat, steep)
 
 

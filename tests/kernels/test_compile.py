@@ -16,16 +16,16 @@ COMPILER = any(map(shutil.which, ("g++", "clang++", "c++")))
 @pytest.mark.slow
 @pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler on the CPU")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler stack
-def test_compiled_gram_equals_eager_gram():
+def test_compiled_gram_is_the_gram():
     X, Y, kernel = degenerate_rows(), rows(7, seed=1), NTK(depth=2, bias_var=0.1)
-    with _config.config_context(dtype="float32", tile_size=5):
-        eager = kernel(X), kernel(X, Y)
-        with _config.config_context(compile=True):
-            compiled = kernel(X), kernel(X, Y)
-            vjp = kernel.vjp(X, None, np.ones((12, 12)))  # runs eagerly: it needs autograd
-    for a, b in zip(compiled, eager, strict=True):
+    exact = kernel(X), kernel(X, Y)
+    with _config.config_context(dtype="float32", tile_size=5, compile=True):
+        compiled = kernel(X), kernel(X, Y)
+        vjp = kernel.vjp(X, None, np.ones((12, 12)))  # runs eagerly: it needs autograd
+    for a, b in zip(compiled, exact, strict=True):
         assert a.dtype == np.float32
-        np.testing.assert_allclose(a, b, rtol=1e-6)  # fused operations round in another order
+        # Against float64: fused operations round in another order than eager ones, not worse.
+        np.testing.assert_allclose(a, b, rtol=1e-6)
     assert np.isfinite(vjp.X).all()
 
 

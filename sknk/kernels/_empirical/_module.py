@@ -88,9 +88,7 @@ def mirror(module: nn.Module) -> nn.Module:
     for part in reversed(list(module.modules())):  # leaves first: they are most of a module
         if _is_plain(part):
             memo[id(part)] = _plain_copy(part)
-    state = torch.get_rng_state()  # classes that are copied by their constructor draw weights
-    twin = copy.deepcopy(module, memo)
-    torch.set_rng_state(state)
+    twin = _copied(module, memo)
     for part in twin.modules():
         part.training = False  # not `eval()`, which classes override to merge weights in place
         if isinstance(part, nn.Embedding | nn.EmbeddingBag):
@@ -125,12 +123,18 @@ def duplicate(module: Any) -> Any:
     if isinstance(module, nn.Module):
         memo = {id(t): t.detach().clone() for t in _results(module)}
     try:
-        return copy.deepcopy(module, memo)
+        return _copied(module, memo)
     except (TypeError, RuntimeError) as error:
         raise TypeError(
             f"{type(module).__name__} cannot be copied ({error}); kernels and estimators keep "
             "copies of their module. Keep what cannot be copied outside of it."
         ) from error
+
+
+def _copied(module: Any, memo: dict[int, Any]) -> Any:
+    """Copy deeply; classes that copy themselves by their constructor draw weights in vain."""
+    with torch.random.fork_rng(devices=[]):
+        return copy.deepcopy(module, memo)
 
 
 def _is_plain(part: nn.Module) -> bool:

@@ -7,7 +7,14 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch.nn.utils import weight_norm
 
-from sknk.kernels._empirical._module import equal_modules, inner, mirror, tensors_of, unwrap
+from sknk.kernels._empirical._module import (
+    duplicate,
+    equal_modules,
+    inner,
+    mirror,
+    tensors_of,
+    unwrap,
+)
 from tests.modules import AnyWidth, mlp, seeded
 
 NET = seeded(lambda: mlp(3, 2))
@@ -153,7 +160,8 @@ def test_equal_modules_compares_structure_and_weights():
     assert not equal_modules(NET, nn.Linear(3, 2))
 
 
-def test_mirror_leaves_the_random_state_when_a_class_copies_itself_by_its_constructor():
+@pytest.mark.parametrize("copied", [mirror, duplicate])
+def test_copies_of_classes_that_call_their_constructor_leave_the_random_state(copied):
     net, before = seeded(AnyWidth), torch.get_rng_state()
-    mirror(net)
+    copied(net)
     assert torch.equal(torch.get_rng_state(), before)
