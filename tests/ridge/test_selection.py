@@ -133,7 +133,7 @@ def loo_of(table, alpha, y, w=None):
         (make_scorer(mean_absolute_error, greater_is_better=False), None),
         (make_scorer(r2_score), r2_score),
     ],
-    ids=str,
+    ids=["r2", "absolute", "default", "scorer_of_absolute", "scorer_of_r2"],
 )
 @pytest.mark.parametrize("weighted", [False, True])
 def test_scoring_judges_leave_one_out_predictions(table, scoring, metric, weighted):
