@@ -4,6 +4,8 @@ from sknk.solvers._asymmetric import AsymmetricSVM, asymmetric_svm
 from sknk.solvers._auto import resolve_solver
 from sknk.solvers._base import Factorization, Solver
 from sknk.solvers._cholesky import Cholesky, CholeskyFactorization
+from sknk.solvers._coalition import Coalition
+from sknk.solvers._coalitions import Coalitions, OrderedCoalitions
 from sknk.solvers._cotangents import (
     evidence_cotangent,
     leave_one_out_cotangent,
@@ -12,14 +14,18 @@ from sknk.solvers._cotangents import (
 from sknk.solvers._eigh import Eigh, EighFactorization
 from sknk.solvers._gram import DenseGram, GramOperator, KernelGram, MappedGram, as_operator
 from sknk.solvers._laplace import LaplaceMode, softmax_mode
+from sknk.solvers._moves import Moves
 from sknk.solvers._path import RidgePath, leave_one_out
 from sknk.solvers._pivoting import pivoted_cholesky
+from sknk.solvers._removals import Whole
 from sknk.solvers._sparse import InducingPosterior, inducing_bound, inducing_posterior
 
 __all__ = [
     "AsymmetricSVM",
     "Cholesky",
     "CholeskyFactorization",
+    "Coalition",
+    "Coalitions",
     "DenseGram",
     "Eigh",
     "EighFactorization",
@@ -29,8 +35,11 @@ __all__ = [
     "KernelGram",
     "LaplaceMode",
     "MappedGram",
+    "Moves",
+    "OrderedCoalitions",
     "RidgePath",
     "Solver",
+    "Whole",
     "as_operator",
     "asymmetric_svm",
     "evidence_cotangent",
