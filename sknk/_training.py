@@ -53,7 +53,9 @@ class TrainingSet:
     @property
     def distinct(self) -> Tensor:
         """Distinct rows as a tensor on the compute device, for kernels."""
-        rows = self.rows if len(self.first) == len(self.rows) else self.rows[self.first]
+        # A row of which a later copy is left keeps its place among the distinct rows.
+        whole = np.array_equal(self.first, np.arange(len(self.rows)))
+        rows = self.rows if whole else self.rows[self.first]
         return as_tensor(rows, compute_device(), torch.float64)
 
     @property
@@ -192,6 +194,43 @@ class TrainingSet:
             np.vstack([self.rows, other.rows]),
             self.precomputed,
         )
+
+    def without(self, rows: np.ndarray) -> tuple["TrainingSet", np.ndarray]:
+        """Return the table without some of its rows, distinct rows in the order they had.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Positions of rows as passed.
+
+        Returns
+        -------
+        training : TrainingSet
+        gone : ndarray of int
+            Distinct rows of which no copy is left.
+        """
+        kept = np.setdiff1d(np.arange(len(self.rows)), rows)
+        group = self.group[kept]
+        own = np.where(group < 0, 0.0, self.share[kept] * self.copies[group])
+        u = len(self.first)
+        totals = np.bincount(group[group >= 0], own[group >= 0], minlength=u)
+        stays = np.bincount(group[group >= 0], minlength=u) > 0
+        number = np.cumsum(stays) - 1
+        renumbered = np.where(group < 0, -1, number[group])
+        first = np.full(int(stays.sum()), len(kept))
+        np.minimum.at(first, renumbered[group >= 0], np.flatnonzero(group >= 0))
+        merged = totals[stays]
+        training = TrainingSet(
+            first,
+            renumbered,
+            None if bool((merged == 1.0).all()) else merged,
+            None if self.unit is None else self.unit[stays],
+            np.where(group < 0, 0.0, own / merged[renumbered]),
+            self.Y[stays],
+            self.rows[np.ix_(kept, kept)] if self.precomputed else self.rows[kept],
+            self.precomputed,
+        )
+        return training, np.flatnonzero(~stays)
 
     def mean(self, fit_intercept: bool) -> np.ndarray:
         """Return the weighted mean target (t,), or zeros without intercept."""

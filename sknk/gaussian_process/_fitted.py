@@ -1,6 +1,7 @@
 """What a regressor keeps of its training: fitted attributes, and the evidence elsewhere."""
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -100,6 +101,21 @@ class FittedRegressor(KernelEstimator):
             dual = model.training.spread(model.dual()) * self._y_scale
             self.dual_coef_ = dual[:, 0] if y.ndim == 1 else dual
         self._gain = self._law.factor(self._quad, self._n)
+
+    def _without(self, rows: np.ndarray) -> Self:
+        """Return the model without some of its rows; hyperparameters and units of y stay."""
+        assert isinstance(self._model, ExactModel)
+        training, gone = self._model.training.without(rows)
+        model = copy.copy(self)
+        with self._context(None), torch.no_grad():
+            if self._given is not None:
+                model._given = np.delete(self._given, rows)
+            left = self._model.without(training, gone)
+            X, y = np.delete(self.X_fit_, rows, axis=0), np.delete(self.y_fit_, rows, axis=0)
+            model._store(left, X, y)
+            nats = model._unit_nats(model._n)
+            model.log_marginal_likelihood_value_ = model._model.evidence() - nats
+        return model
 
     def log_marginal_likelihood(
         self, theta: Any = None, eval_gradient: bool = False, clone_kernel: bool = True

@@ -201,6 +201,28 @@ class ExactModel(_Merging):
             _solved=None,
         )
 
+    def without(self, training: TrainingSet, gone: np.ndarray) -> Self:
+        """Return the model of the rows that are left, with the same hyperparameters.
+
+        Parameters
+        ----------
+        training : TrainingSet
+            What is left.
+        gone : ndarray of int
+            Distinct rows that are not in it.
+
+        Returns
+        -------
+        ExactModel
+        """
+        own = None if self.own is None else np.delete(self.own, gone)
+        Y = np.delete(self.Y, gone, axis=0)
+        left = replace(self, training=training, Y=Y, own=own, appended=None, _solved=None)
+        plain = self.time is None and not self.ensemble and isinstance(self.solver, Cholesky)
+        if plain and np.array_equal(training.copies, np.delete(self.training.copies, gone)):
+            left.appended = self._solve().factor.remove(gone)
+        return left
+
     def leave_one_out(self) -> LeaveOneOut:
         r"""Predict every distinct row from the others, in closed form.
 

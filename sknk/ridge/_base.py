@@ -1,7 +1,8 @@
 """What the ridge estimators share: validation, prediction, intervals, pickling."""
 
+import copy
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from sknk._validation import check_weights, warn_unscaled
 from sknk.kernels._adapt import as_kernel
 from sknk.kernels._base import Kernel
 from sknk.ridge._intervals import JackknifePlus
+from sknk.ridge._solved import solved_by
 from sknk.solvers import Cholesky, Factorization
 
 __all__ = ["COMMON_CONSTRAINTS", "BaseRidge", "IntervalMixin"]
@@ -114,6 +116,35 @@ class BaseRidge(KernelEstimator):
         factor = Cholesky().factorize(K, shift, overwrite=True)
         self._factor = (place, factor)
         return factor
+
+    def _without(self, rows: np.ndarray) -> Self:
+        """Return the model without some of its rows; kernel, ridge and row weights stay.
+
+        A downdate of the factor where copies go whole, else a new factorization.
+
+        Returns
+        -------
+        estimator
+        """
+        training, gone = self._training.without(rows)
+        with self._context(None), torch.no_grad():
+            factor = self._factorization().remove(gone)
+            before = np.delete(self._training.copies, gone)
+            if not np.array_equal(training.copies, before):
+                factor = factor.reshift(self._ridge() / training.copies)
+            solved = solved_by(factor, training, self._ridge(), self.fit_intercept)
+            model = copy.copy(self)
+            kernel = None if training.precomputed else as_kernel(self.kernel_)
+            squeeze = self.dual_coef_.ndim == 1
+            model._store(training, kernel, solved.coef, solved.intercept, squeeze)
+            model._factor = ((factor.device, factor.dtype), factor)
+            model._keep_leave_one_out(solved.leave_one_out(training.left_out()))
+            if training.precomputed:
+                model.n_features_in_ = len(training.rows)  # a column of K(X, X_fit) for each
+        return model
+
+    def _keep_leave_one_out(self, loo: np.ndarray) -> None:
+        """Set what follows from leave-one-out predictions (u, t) of the distinct rows."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop the factor: it is recomputed when needed, and pickles hold no tensor."""

@@ -9,7 +9,6 @@ from sklearn.utils import Tags, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from sknk._training import TrainingSet
 from sknk.ridge._calibration import (
     Calibration,
     fit_temperatures,
@@ -120,15 +119,18 @@ class RidgeClassifierMixin(ClassifierMixin):
     def _numeric(self) -> bool:
         return False
 
-    def _calibrate(
-        self: Any, coder: LabelCoder, training: TrainingSet, loo: np.ndarray, X: np.ndarray
-    ) -> None:
+    def _calibrate(self: Any, coder: LabelCoder, loo: np.ndarray) -> None:
         """Set classes, leave-one-out decision values (of the distinct rows: `loo`), calibration."""
         self._coder = coder
         self.classes_ = coder.classes
-        (self._calibration,) = coder.calibrate(loo[None], training.Y, training.weights)
+        self._keep_leave_one_out(loo)
+
+    def _keep_leave_one_out(self: Any, loo: np.ndarray) -> None:
+        """Calibrate on leave-one-out decision values of the distinct rows."""
+        training = self._training
+        (self._calibration,) = self._coder.calibrate(loo[None], training.Y, training.weights)
         every = training.every_row(
-            loo, lambda left: self._combine(X[left]).reshape(-1, loo.shape[1])
+            loo, lambda left: self._combine(training.rows[left]).reshape(-1, loo.shape[1])
         )
         self.loo_predictions_ = every[:, 0] if loo.shape[1] == 1 else every
 

@@ -174,11 +174,15 @@ class NTKRidgeCV(IntervalMixin, RegressorMixin, RidgeSearch):
             weights = check_weights(sample_weight, X)
             scorer = None if self.scoring is None else get_scorer(self.scoring)
             loo = self._search(X, kernel, training, Criterion(scorer, y, Y, weights, None))
-            every = training.every_row(
-                loo, lambda left: self._combine(X[left]).reshape(-1, Y.shape[1])
-            )
-            self.loo_predictions_ = every[:, 0] if y.ndim == 1 else every
+            self._keep_leave_one_out(loo)
         return self
+
+    def _keep_leave_one_out(self, loo: np.ndarray) -> None:
+        training = self._training
+        every = training.every_row(
+            loo, lambda left: self._combine(training.rows[left]).reshape(-1, loo.shape[1])
+        )
+        self.loo_predictions_ = every[:, 0] if self.dual_coef_.ndim == 1 else every
 
 
 class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
@@ -319,5 +323,5 @@ class NTKRidgeClassifierCV(RidgeClassifierMixin, RidgeSearch):
             scorer = None if self.scoring is None else get_scorer(self.scoring)
             criterion = Criterion(scorer, y, coder.Y, weights, coder)
             loo = self._search(X, kernel, training, criterion)
-            self._calibrate(coder, training, loo, X)
+            self._calibrate(coder, loo)
         return self

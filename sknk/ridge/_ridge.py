@@ -270,5 +270,5 @@ class NTKRidgeClassifier(RidgeClassifierMixin, _SingleRidge):
             solved = self._solve(training, training.gram(kernel))
             squeeze = coder.Y.shape[1] == 1
             self._store(training, kernel, solved.coef, solved.intercept, squeeze=squeeze)
-            self._calibrate(coder, training, solved.leave_one_out(training.left_out()), X)
+            self._calibrate(coder, solved.leave_one_out(training.left_out()))
         return self

@@ -8,6 +8,7 @@ from torch import Tensor, cat, ones_like
 from sknk._array import as_tensor, to_numpy
 from sknk._training import TrainingSet
 from sknk.solvers import (
+    Cholesky,
     Factorization,
     Solver,
     leave_one_out,
@@ -15,7 +16,7 @@ from sknk.solvers import (
     resolve_solver,
 )
 
-__all__ = ["Solved", "solve_ridge"]
+__all__ = ["Solved", "solve_ridge", "solved_by"]
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,42 @@ def solve_ridge(
     -------
     Solved
     """
-    Y = as_tensor(training.Y, K.device, K.dtype)
-    intercept = as_tensor(training.mean(fit_intercept), K.device, K.dtype)
-    chosen = resolve_solver(solver, len(K), Y.shape[1], K.dtype)
+    chosen = resolve_solver(solver, len(K), training.Y.shape[1], K.dtype)
     w = training.weights
     shift = alpha if w is None else as_tensor(alpha / w, K.device, K.dtype)
     factor = chosen.factorize(K, shift, overwrite=True)
+    return solved_by(factor, training, alpha, fit_intercept, chosen)
+
+
+def solved_by(
+    factor: Factorization,
+    training: TrainingSet,
+    alpha: float,
+    fit_intercept: bool,
+    solver: Solver | None = None,
+) -> Solved:
+    """Solve the ridge problem with a factor of K + alpha/w that is at hand; O(u^2 t).
+
+    Parameters
+    ----------
+    factor : Factorization
+        Of u rows.
+    training : TrainingSet
+        Targets and weights.
+    alpha : float
+        Ridge, units of K.
+    fit_intercept : bool
+        Whether targets are centred.
+    solver : Solver or None, default=None
+        What made the factor; None is Cholesky's.
+
+    Returns
+    -------
+    Solved
+    """
+    Y = as_tensor(training.Y, factor.device, factor.dtype)
+    intercept = as_tensor(training.mean(fit_intercept), factor.device, factor.dtype)
     Y = Y - intercept
     solution = factor.solve(cat([Y, ones_like(Y[:, :1])], dim=1))
-    return Solved(training, alpha, fit_intercept, chosen, factor, Y, intercept, solution)
+    made_by = Cholesky() if solver is None else solver
+    return Solved(training, alpha, fit_intercept, made_by, factor, Y, intercept, solution)
