@@ -273,6 +273,20 @@ class Forms:
             empty = torch.empty((0, self.projection), dtype=self._dtype(), device=x.device)
         return self._like(torch.cat([empty, *parts]), X)
 
+    def _weighed_features(self: Any, X: Any, weights: np.ndarray) -> Any:
+        """Return the random projection of one combination of outputs for each row, (n, k)."""
+        x, _ = self._rows(X, None)
+        n_bytes = self._gram_bytes(len(x), self.projection)
+        check_memory(n_bytes, x.device, what=f"Features of n={len(x)} rows", instead=_INSTEAD)
+        W = torch.as_tensor(weights, dtype=self._dtype(), device=x.device)[None]
+
+        def state(network: Network, rows: Tensor, index: Tensor) -> Any:
+            return self._sketched(network, rows, W[:, index])
+
+        with torch.no_grad():
+            parts = [Z for _, Z in self._blocks_of(x, state)]
+        return self._like(torch.cat(parts), X)
+
     def _rows_and_outputs(self: Any, X: Any, Y: Any) -> tuple[Tensor, Tensor | None, int]:
         if self.kind in EMBEDDINGS:
             raise ValueError(
