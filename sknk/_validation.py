@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils import compute_sample_weight
+from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight, validate_data
@@ -23,6 +24,7 @@ __all__ = [
     "check_class_weights",
     "check_feature_names_in",
     "check_memory",
+    "check_pandas_support",
     "check_precomputed",
     "check_weights",
     "fit_context",
