@@ -2,7 +2,8 @@
 
 import numpy as np
 from sklearn.gaussian_process.kernels import RBF
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from sknk import (
     FeatureLearner,
@@ -12,6 +13,14 @@ from sknk import (
     NTKRidgeClassifier,
     NTKRidgeClassifierCV,
     NTKRidgeCV,
+)
+from sknk.attribution import (
+    GroupRemoval,
+    InfluenceAttributor,
+    KNNShapleyAttributor,
+    LeaveOneOutAttributor,
+    RepresenterAttributor,
+    ShapleyAttributor,
 )
 from sknk.features import EmpiricalNTKFeatures
 from sknk.kernels import (
@@ -338,4 +347,26 @@ ESTIMATORS_FLOAT32 = [
     NTKGaussianProcessClassifier(
         inference="laplace", optimizer=None, amplitude=4.0, dtype="float32"
     ),
+]
+
+# --- attributors -------------------------------------------------------------------------------
+
+ORDERS = {"sampler": "permutation", "n_iter": 9, "random_state": 0}
+STRATA = {"n_iter": 2, "random_state": 0}
+ATTRIBUTORS = [
+    LeaveOneOutAttributor(),
+    LeaveOneOutAttributor(NTKRidge()),
+    LeaveOneOutAttributor(NTKRidgeClassifier(), utility="log_prob"),
+    LeaveOneOutAttributor(NTKGaussianProcessClassifier(NTK(depth=1), **KNOWN_CLASSES)),
+    LeaveOneOutAttributor(make_pipeline(StandardScaler(), NTKRidge())),
+    InfluenceAttributor(NTKRidge()),
+    InfluenceAttributor(NTKGaussianProcessRegressor(**KNOWN), utility="log_prob"),
+    RepresenterAttributor(NTKRidgeClassifier()),
+    GroupRemoval(NTKRidge()),
+    ShapleyAttributor(NTKRidge(), **STRATA),
+    ShapleyAttributor(NTKRidge(), utility="mse", warm_start=True, **ORDERS),
+    ShapleyAttributor(NTKRidgeClassifier(), semivalues=("banzhaf", (4, 1)), **ORDERS),
+    ShapleyAttributor(NTKRidge(), **{**ORDERS, "sampler": "antithetic"}),
+    ShapleyAttributor(NTKGaussianProcessRegressor(**KNOWN), **ORDERS),
+    KNNShapleyAttributor(),
 ]

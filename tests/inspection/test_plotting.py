@@ -8,9 +8,17 @@ from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
 from scipy.stats import binom
 
-from sknk.inspection import CalibrationDisplay, CoverageDisplay, GPPredictionDisplay
+from sknk.attribution import Curve
+from sknk.inspection import (
+    AttributionDisplay,
+    CalibrationDisplay,
+    CoverageDisplay,
+    GPPredictionDisplay,
+    RemovalCurveDisplay,
+)
 from sknk.inspection._plotting import axes_for, axes_on, binomial_band, legend_over, percent, style
 
+CURVE = Curve(np.array([0.5]), np.array([0.9]), np.empty((0, 1)), "lowest", "remove")
 CALLS = [
     lambda: GPPredictionDisplay.from_estimator(None, [[0.0]]),
     lambda: GPPredictionDisplay.from_predictions([0.0], [0.0], [1.0]),
@@ -21,6 +29,12 @@ CALLS = [
     lambda: CoverageDisplay.from_estimator(None, [[0.0]], [0.0]),
     lambda: CoverageDisplay.from_predictions([0.0], mean=[0.0], std=[1.0]),
     lambda: CoverageDisplay(np.array([0.5]), np.array([0.5]), 3.0).plot(),
+    lambda: AttributionDisplay.from_estimator(None),
+    lambda: AttributionDisplay.from_predictions([0.5]),
+    lambda: AttributionDisplay(np.array([0.5]), ["row 0"]).plot(),
+    lambda: RemovalCurveDisplay.from_estimator(None, [[0.0]], [0.0]),
+    lambda: RemovalCurveDisplay.from_predictions(CURVE),
+    lambda: RemovalCurveDisplay([CURVE], ["lowest first"]).plot(),
 ]
 
 
