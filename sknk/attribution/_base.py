@@ -19,7 +19,13 @@ from sknk.attribution._rows import are_numbers, as_numpy, check_pair
 from sknk.kernels import EmpiricalNTK
 from sknk.ridge import NTKRidgeClassifierCV, NTKRidgeCV
 
-__all__ = ["BaseAttributor", "MachineAttributor", "fitted_estimator", "network_estimator"]
+__all__ = [
+    "BaseAttributor",
+    "MachineAttributor",
+    "fitted_estimator",
+    "network_alphas",
+    "network_estimator",
+]
 
 _RIDGES = np.logspace(-6, 2, 17)  # of networks, in units of the kernel's mean diagonal
 
@@ -61,6 +67,11 @@ def fitted_estimator(estimator: Any, X: Any, y: Any) -> Any:
     return clone(estimator).fit(X, y)
 
 
+def network_alphas(kernel: EmpiricalNTK, rows: np.ndarray) -> np.ndarray:
+    """Return the ridges to choose from: 1e-6 to 100 times the kernel's mean diagonal."""
+    return _RIDGES * float(np.mean(kernel.diag(rows)))
+
+
 def network_estimator(module: Any, X: Any, y: Any) -> Any:
     """Return kernel ridge on a network's pseudo-NTK, its ridge chosen by leave-one-out.
 
@@ -80,8 +91,7 @@ def network_estimator(module: Any, X: Any, y: Any) -> Any:
     NTKRidgeCV or NTKRidgeClassifierCV
     """
     kernel = EmpiricalNTK(module, kind="pseudo")
-    rows = to_numpy(X) if isinstance(X, Tensor) else X
-    alphas = _RIDGES * float(np.mean(kernel.diag(np.asarray(rows, dtype=np.float64))))
+    alphas = network_alphas(kernel, np.asarray(as_numpy(X), dtype=np.float64))
     search = NTKRidgeCV if are_numbers(as_numpy(y)) else NTKRidgeClassifierCV
     return search(kernel, alphas=alphas)
 

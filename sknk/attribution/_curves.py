@@ -49,30 +49,18 @@ def refits(
 def _by_kernel(machine: Machine, X_test: Any, y_test: Any) -> Callable[[np.ndarray], float]:
     with machine.place():
         games = machine.games(machine.judged(X_test))
-    # Positions of rows among those of positive weight.
-    position = np.full(machine.n, -1)
-    position[machine.active] = np.arange(len(machine.active))
 
     def score(rows: np.ndarray) -> float:
-        kept = position[rows]
-        kept = torch.from_numpy(kept[kept >= 0])
+        kept = torch.from_numpy(machine.positions(rows))[None].to(games[0].K.device)
         outputs = machine.head.prior
         with machine.place():
-            if len(kept):
-                each = [_outputs(game.take(kept.to(game.K.device))) for game in games]
+            if kept.numel():
+                each = [to_numpy(game.subset_outputs(kept)[0][0]) for game in games]
                 outputs = outputs + np.column_stack(each)
         outputs = np.broadcast_to(outputs, (len(y_test), len(machine.head.prior)))
         return machine.head.score(y_test, outputs)
 
     return score
-
-
-def _outputs(game: Any) -> np.ndarray:
-    every = torch.arange(game.n, device=game.K.device)
-    mean = game.means(every)[-1]
-    ordered = game.ordered(every)
-    fits = ordered.Z.mT @ ordered.W
-    return to_numpy(fits[:, :-1] + mean * (1.0 - fits[:, -1:])).astype(np.float64)
 
 
 def _anew(

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sknk._array import to_numpy
 from sknk.attribution._utilities import Pointwise, Squares, Utility
-from sknk.exceptions import NotPSDError
 from sknk.solvers import Coalitions, Moves, OrderedCoalitions
 
 __all__ = ["EvidenceGame", "Game", "Marginals", "ValidationGame"]
@@ -203,7 +202,7 @@ class ValidationGame(Game):
         assert isinstance(self.utility, Pointwise)
         if not subsets.shape[1]:
             return self._nothing_each().expand(len(subsets), -1)
-        found = [_subset_outputs(part, subsets) for part in self.parts]
+        found = [part.subset_outputs(subsets) for part in self.parts]
         outputs = self._scaled(torch.cat([f for f, _ in found], dim=-1))
         return self.utility.each(outputs, found[0][1])
 
@@ -240,7 +239,7 @@ class ValidationGame(Game):
     def _utilities_of(self, subsets: Tensor) -> Tensor:
         if not subsets.shape[1]:
             return self._nothing().expand(len(subsets))
-        found = [_subset_outputs(part, subsets) for part in self.parts]
+        found = [part.subset_outputs(subsets) for part in self.parts]
         outputs = self._scaled(torch.cat([f for f, _ in found], dim=-1))
         utilities = self.utility.of(outputs, found[0][1])
         return _checked(utilities, subsets.shape[1])
@@ -305,7 +304,7 @@ class EvidenceGame(Game):
     def _utilities_of(self, subsets: Tensor) -> Tensor:
         if not subsets.shape[1]:
             return self.parts[0].K.new_zeros(len(subsets))
-        each = [_subset_evidence(part, subsets) for part in self.parts]
+        each = [part.subset_log_densities(subsets) for part in self.parts]
         return torch.stack(each).sum(0)
 
 
@@ -350,38 +349,3 @@ def _together(
     """Yield prefix outputs of all parts side by side."""
     for blocks in zip(*(one.prefix_outputs() for one in ordered), strict=True):
         yield blocks[0][0], torch.cat([f for _, f, _ in blocks], dim=-1), blocks[0][2]
-
-
-def _subset_outputs(part: Coalitions, subsets: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return outputs (B, m, C) and variances (B, m) of coalitions (B, k), k > 0, one by one."""
-    L, Y = _subset_factors(part, subsets), part.Y[subsets]
-    mean = torch.zeros_like(Y[:, :1])
-    if part.weights is not None:
-        w = part.weights[subsets][..., None]
-        mean = (w * Y).sum(1, keepdim=True) / w.sum(1, keepdim=True)
-    half = torch.linalg.solve_triangular(L, part.cross[subsets], upper=False)  # (B, k, m)
-    fit = torch.linalg.solve_triangular(L, Y - mean, upper=False)
-    variance = part.prior_variance
-    if variance is not None:
-        variance = variance - half.square().sum(1)
-    return mean + half.mT @ fit, variance
-
-
-def _subset_evidence(part: Coalitions, subsets: Tensor) -> Tensor:
-    L = _subset_factors(part, subsets)
-    fit = torch.linalg.solve_triangular(L, part.Y[subsets], upper=False)
-    k, C = fit.shape[1:]
-    pivots = L.diagonal(dim1=1, dim2=2).log().sum(1)
-    constant = 0.5 * k * C * float(torch.log(torch.tensor(2.0 * torch.pi, dtype=torch.float64)))
-    return -0.5 * fit.square().sum((1, 2)) - C * pivots - constant
-
-
-def _subset_factors(part: Coalitions, subsets: Tensor) -> Tensor:
-    K = part.K[subsets[:, :, None], subsets[:, None, :]]
-    L, info = torch.linalg.cholesky_ex(K + torch.diag_embed(part.shift[subsets]))
-    if bool(info.any()):
-        raise NotPSDError(
-            f"K + shift of {subsets.shape[1]} rows is not positive definite in {K.dtype}. Increase "
-            "the ridge, or pass `dtype='float64'`."
-        )
-    return L

@@ -145,12 +145,8 @@ class GroupRemoval(ClosedForm):
 
     def _without(self, machine: Machine, whole: list[Whole], judge: Callable[..., Tensor]) -> Any:
         """Yield judgements of the models without each group."""
-        position = np.full(machine.n, -1)
-        position[machine.active] = np.arange(len(machine.active))
-        members = []
-        for rows in self._members:
-            kept = position[rows][position[rows] >= 0]
-            members.append(torch.from_numpy(kept).to(whole[0].H.device))
+        device = whole[0].H.device
+        members = [torch.from_numpy(machine.positions(rows)).to(device) for rows in self._members]
         for each in zip(*(w.without_groups(members) for w in whole), strict=True):
             yield judge(torch.cat([f for f, _ in each], dim=-1), each[0][1])
 

@@ -126,6 +126,11 @@ class Machine:
         """Training rows, also those of weight zero."""
         return len(self.rows)
 
+    def positions(self, rows: np.ndarray) -> np.ndarray:
+        """Return where training rows stand among the active ones; those of weight zero drop out."""
+        kept = rows[np.isin(rows, self.active)]
+        return np.searchsorted(self.active, kept)
+
     def judged(self, X: Any) -> np.ndarray:
         """Return rows to predict as the final estimator takes them, validated."""
         return self.final._checked_rows(self.before(X))

@@ -272,14 +272,12 @@ class ShapleyAttributor(MachineAttributor):
         self.semivalues_ = self._every_row(machine, found)
         self.semivalue_std_errors_ = self._every_row(machine, errors)
         self.values_, self.std_error_ = self.semivalues_[0], self.semivalue_std_errors_[0]
-        self.efficiency_gap_ = float(
-            self.values_.sum() - (self.utility_full_ - self.utility_empty_)
-        )
+        gain = self.utility_full_ - self.utility_empty_
+        self.efficiency_gap_ = float(self.values_.sum() - gain)
 
     def _is_evidence(self, X_val: Any) -> bool:
-        if isinstance(self.utility, str) and self.utility == "evidence":
-            return True
-        return X_val is None and isinstance(self.utility, str) and self.utility == "auto"
+        name = self.utility if isinstance(self.utility, str) else None
+        return name == "evidence" or (X_val is None and name == "auto")
 
     def _game(self, machine: Machine, X_val: Any, y_val: Any, *, evidence: bool) -> Game:
         if evidence:
@@ -295,19 +293,15 @@ class ShapleyAttributor(MachineAttributor):
         """Return the positions, among active rows, of each group."""
         if self._members is None:
             return None
-        position = np.full(machine.n, -1)
-        position[machine.active] = np.arange(len(machine.active))
-        return [position[rows][position[rows] >= 0] for rows in self._members]
+        return [machine.positions(rows) for rows in self._members]
 
     def _values_of(
         self, game: Game, groups: list[np.ndarray] | None, name: str, max_time: float | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return values (S, players) and their standard errors."""
-        n = game.n if groups is None else len(groups)
-        if not len(self.semivalues):
-            raise ValueError("`semivalues` is empty; expected at least one, as ('shapley',).")
-        weights = np.stack([size_weights(s, n) for s in self.semivalues])
+        weights = self._weights(game, groups)
         if self.sampler == "exact":
+            n = weights.shape[1]
             if n > _MOST_PLAYERS:
                 raise ValueError(
                     f"`sampler` is 'exact' for {n} players, 2^{n} coalitions; expected at most "
@@ -319,16 +313,18 @@ class ShapleyAttributor(MachineAttributor):
         sampler = self._sampler(game, weights, groups)
         run = Run(sampler, *self._identity(game, weights, groups, name))
         until = self.n_iter if self._until is not None else run.tally.count + self.n_iter
-        self.stopped_ = run.go(
-            until,
-            tol=self.tol,
-            max_time=max_time,
-            n_jobs=self.n_jobs,
-            verbose=self.verbose,
-        )
+        limits: dict[str, Any] = {"tol": self.tol, "max_time": max_time}
+        self.stopped_ = run.go(until, **limits, n_jobs=self.n_jobs, verbose=self.verbose)
         self._runs[run.key], self._seed = run.tally, sampler.seed
         self.n_iter_ = run.tally.count
         return run.tally.mean, run.tally.std_error
+
+    def _weights(self, game: Game, groups: list[np.ndarray] | None) -> np.ndarray:
+        """Return the size weights of each semivalue, (S, players)."""
+        if not len(self.semivalues):
+            raise ValueError("`semivalues` is empty; expected at least one, as ('shapley',).")
+        n = game.n if groups is None else len(groups)
+        return np.stack([size_weights(s, n) for s in self.semivalues])
 
     def _sampler(self, game: Game, weights: np.ndarray, groups: list[np.ndarray] | None) -> Sampler:
         name = self.sampler
@@ -381,7 +377,7 @@ class ShapleyAttributor(MachineAttributor):
 
     def _attribute_each(self, machine: Machine, rows: np.ndarray, y_test: Any) -> np.ndarray:
         """Return values of the players for each test row, from as many estimates as in `fit`."""
-        if self._is_evidence(None) and self.utility == "evidence":
+        if isinstance(self.utility, str) and self.utility == "evidence":
             raise ValueError(
                 "`utility` is 'evidence', which judges no test rows; expected another, as 'brier' "
                 "or 'mse'."
@@ -390,8 +386,7 @@ class ShapleyAttributor(MachineAttributor):
         pointwise_of(utility, self.utility)
         game = ValidationGame(games, utility)
         players = self._players(machine)
-        n = game.n if players is None else len(players)
-        weights = np.stack([size_weights(s, n) for s in self.semivalues])
+        weights = self._weights(game, players)
         if self.sampler == "exact":
             return enumerate_points(game, weights, players)
         sampler = self._sampler(game, weights, players)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sknk._array import as_tensor, compute_device, compute_dtype, to_numpy
 from sknk._estimator import PLACE_CONSTRAINTS
 from sknk._validation import Interval, StrOptions, check_memory, validate_data
-from sknk.attribution._base import BaseAttributor
+from sknk.attribution._base import BaseAttributor, network_alphas
 from sknk.attribution._heads import class_numbers
 from sknk.attribution._rows import as_numpy, check_pair, judged_rows, place_of
 from sknk.kernels import EmpiricalNTK
@@ -24,8 +24,6 @@ from sknk.ridge import NTKRidgeClassifierCV, NTKRidgeCV
 from sknk.solvers import Cholesky
 
 __all__ = ["TRAKAttributor", "margin_directions"]
-
-_RIDGES = np.logspace(-6, 2, 17)  # of the surrogate, in units of the kernel's mean diagonal
 
 
 def margin_directions(outputs: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -351,7 +349,7 @@ class TRAKAttributor(BaseAttributor):
         check_is_fitted(self, "values_")
         kernel = self._kernels[0]
         with place_of(self, None):
-            alphas = _RIDGES * float(np.mean(kernel.diag(self._rows)))
+            alphas = network_alphas(kernel, self._rows)
         search = NTKRidgeClassifierCV if self._classifies else NTKRidgeCV
         ridge = search(kernel, alphas=alphas, device=self.device, dtype=self.dtype)
         return ridge.fit(*self._data)

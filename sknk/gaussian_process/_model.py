@@ -27,6 +27,7 @@ from sknk.solvers import (
     InducingPosterior,
     Solver,
     inducing_posterior,
+    sandwich_diagonal,
 )
 from sknk.solvers._sparse import clip_rounding
 
@@ -251,19 +252,8 @@ class ExactModel(_Merging):
             noise = data.ratio * self.hyper["noise_variance"]
             variance = clip_rounding(1.0 / G - noise, 1.0 / G)
         else:
-            variance = _sandwich_diagonal(factor, nngp) / G.square()
+            variance = sandwich_diagonal(factor, nngp) / G.square()
         return LeaveOneOut(mean, variance[:, None].expand_as(mean))
-
-
-def _sandwich_diagonal(factor: Factorization, S: Tensor) -> Tensor:
-    """Return diag(G S G), G the inverse behind a factor; O(n^3) time, one n x n buffer."""
-    GS = factor.solve(S)
-    out = S.new_zeros(len(S))
-    for rows, columns, G in factor.inv_tiles():
-        out[rows] += (GS[rows, columns] * G).sum(1)
-        if rows.start != columns.start:
-            out[columns] += (GS[columns, rows] * G.mT).sum(1)
-    return out
 
 
 @dataclass

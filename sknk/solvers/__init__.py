@@ -10,6 +10,7 @@ from sknk.solvers._cotangents import (
     evidence_cotangent,
     leave_one_out_cotangent,
     leave_one_out_gradient,
+    sandwich_diagonal,
 )
 from sknk.solvers._eigh import Eigh, EighFactorization
 from sknk.solvers._gram import DenseGram, GramOperator, KernelGram, MappedGram, as_operator
@@ -50,5 +51,6 @@ __all__ = [
     "leave_one_out_gradient",
     "pivoted_cholesky",
     "resolve_solver",
+    "sandwich_diagonal",
     "softmax_mode",
 ]

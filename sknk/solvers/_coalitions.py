@@ -118,6 +118,48 @@ class Coalitions:
         """
         return Coalition.of(self, rows)
 
+    def subset_outputs(self, subsets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what coalitions of one size predict, each solved by itself; O(B k^2 (k + m + C)).
+
+        Parameters
+        ----------
+        subsets : Tensor of shape (B, k)
+            Their rows, k > 0.
+
+        Returns
+        -------
+        outputs : Tensor of shape (B, m, C)
+        variance : Tensor of shape (B, m) or None
+        """
+        L, Y = self._subset_factors(subsets), self.Y[subsets]
+        mean = torch.zeros_like(Y[:, :1])
+        if self.weights is not None:
+            w = self.weights[subsets][..., None]
+            mean = (w * Y).sum(1, keepdim=True) / w.sum(1, keepdim=True)
+        half = torch.linalg.solve_triangular(L, self.cross[subsets], upper=False)  # (B, k, m)
+        fit = torch.linalg.solve_triangular(L, Y - mean, upper=False)
+        variance = self.prior_variance
+        if variance is not None:
+            variance = variance - half.square().sum(1)
+        return mean + half.mT @ fit, variance
+
+    def subset_log_densities(self, subsets: Tensor) -> Tensor:
+        """Return log p(y_S) of coalitions (B, k), summed over outputs, (B,)."""
+        L = self._subset_factors(subsets)
+        fit = torch.linalg.solve_triangular(L, self.Y[subsets], upper=False)
+        pivots = L.diagonal(dim1=1, dim2=2)
+        return log_normal(fit / pivots[..., None], pivots.square().reciprocal()).sum(1)
+
+    def _subset_factors(self, subsets: Tensor) -> Tensor:
+        K = self.K[subsets[:, :, None], subsets[:, None, :]]
+        L, info = torch.linalg.cholesky_ex(K + torch.diag_embed(self.shift[subsets]))
+        if bool(info.any()):
+            raise NotPSDError(
+                f"K + shift of {subsets.shape[1]} rows is not positive definite in {K.dtype}. "
+                "Increase the ridge, or pass `dtype='float64'`."
+            )
+        return L
+
     def means(self, order: Tensor) -> Tensor:
         """Return the mean targets of all prefixes, none of them first.
 

@@ -5,7 +5,12 @@ from torch import Tensor
 
 from sknk.solvers._base import Factorization
 
-__all__ = ["evidence_cotangent", "leave_one_out_cotangent", "leave_one_out_gradient"]
+__all__ = [
+    "evidence_cotangent",
+    "leave_one_out_cotangent",
+    "leave_one_out_gradient",
+    "sandwich_diagonal",
+]
 
 
 def evidence_cotangent(factor: Factorization, alpha: Tensor, gain: Tensor) -> Tensor:
@@ -122,3 +127,14 @@ def leave_one_out_gradient(
     by_alpha = torch.cat([by_r, -(by_r * m).sum(dim=1, keepdim=True)], dim=1)
     by_diagonal = (by_predictions * r * gain.square()).sum(dim=1)
     return leave_one_out_cotangent(factor, solved, by_alpha, by_diagonal)[0]
+
+
+def sandwich_diagonal(factor: Factorization, S: Tensor) -> Tensor:
+    """Return diag(G S G), G the inverse behind a factor; O(n^3) time, one n x n buffer."""
+    GS = factor.solve(S)
+    out = S.new_zeros(len(S))
+    for rows, columns, G in factor.inv_tiles():
+        out[rows] += (GS[rows, columns] * G).sum(1)
+        if rows.start != columns.start:
+            out[columns] += (GS[columns, rows] * G.mT).sum(1)
+    return out
