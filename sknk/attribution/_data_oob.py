@@ -15,7 +15,7 @@ from sknk._validation import HasMethods
 from sknk.attribution._base import BaseAttributor, fitted_estimator
 from sknk.attribution._heads import class_numbers
 from sknk.attribution._machine import split_pipeline, unwrap_frozen
-from sknk.attribution._rows import are_numbers, as_numpy
+from sknk.attribution._rows import are_numbers, as_numpy, check_pair
 from sknk.exceptions import NumericalWarning
 
 __all__ = ["DataOOB"]
@@ -115,6 +115,7 @@ class DataOOB(BaseAttributor):
 
     def _fit_estimator(self, X: Any, y: Any, X_val: Any, y_val: Any) -> None:
         # Validation rows are not needed: every row has judges of its own.
+        check_pair(X_val, y_val)
         X, y = as_numpy(X), as_numpy(y)
         type_of_target(y, input_name="y", raise_unknown=True)
         given = self._default(y) if self.estimator is None else self.estimator

@@ -184,10 +184,10 @@ class ValidationGame(Game):
             if (coming and k == self.n) or not (coming or k):
                 continue
             moves = [one.additions() if coming else one.removals() for one in solved]
-            base = self._scaled(torch.cat([m.outputs for m in moves], dim=-1))
+            base = self._scaled(_beside([m.outputs for m in moves]))
             before = self.utility.each(base, moves[0].variance)  # (m,)
             for tiles in zip(*(m.tiles() for m in moves), strict=True):
-                outputs = self._scaled(torch.cat([f for _, f, _ in tiles], dim=-1))
+                outputs = self._scaled(_beside([f for _, f, _ in tiles]))
                 gains = self.utility.each(outputs, tiles[0][2]) - before  # (q, m)
                 rows = moves[0].rows[tiles[0][0]]
                 yield Marginals(k if coming else k - 1, rows, gains if coming else -gains)
@@ -203,7 +203,7 @@ class ValidationGame(Game):
         if not subsets.shape[1]:
             return self._nothing_each().expand(len(subsets), -1)
         found = [part.subset_outputs(subsets) for part in self.parts]
-        outputs = self._scaled(torch.cat([f for f, _ in found], dim=-1))
+        outputs = self._scaled(_beside([f for f, _ in found]))
         return self.utility.each(outputs, found[0][1])
 
     def _nothing_each(self) -> Tensor:
@@ -224,11 +224,11 @@ class ValidationGame(Game):
         if self._squares is not None:
             gains = moves[0].square_gains(self._squares.scaled_targets)
             return _checked(gains, after)
-        base = torch.cat([m.outputs for m in moves], dim=-1)
+        base = _beside([m.outputs for m in moves])
         before = _checked(self.utility.of(base, moves[0].variance), k)
         gains = torch.empty_like(moves[0].gain)
         for tiles in zip(*(m.tiles() for m in moves), strict=True):
-            outputs = torch.cat([f for _, f, _ in tiles], dim=-1)
+            outputs = _beside([f for _, f, _ in tiles])
             gains[tiles[0][0]] = self.utility.of(outputs, tiles[0][2]) - before
         return _checked(gains, after)
 
@@ -240,7 +240,7 @@ class ValidationGame(Game):
         if not subsets.shape[1]:
             return self._nothing().expand(len(subsets))
         found = [part.subset_outputs(subsets) for part in self.parts]
-        outputs = self._scaled(torch.cat([f for f, _ in found], dim=-1))
+        outputs = self._scaled(_beside([f for f, _ in found]))
         utilities = self.utility.of(outputs, found[0][1])
         return _checked(utilities, subsets.shape[1])
 
@@ -348,4 +348,9 @@ def _together(
 ) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
     """Yield prefix outputs of all parts side by side."""
     for blocks in zip(*(one.prefix_outputs() for one in ordered), strict=True):
-        yield blocks[0][0], torch.cat([f for _, f, _ in blocks], dim=-1), blocks[0][2]
+        yield blocks[0][0], _beside([f for _, f, _ in blocks]), blocks[0][2]
+
+
+def _beside(outputs: list[Tensor]) -> Tensor:
+    """Return the outputs of all parts side by side; of one part they keep their layout."""
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)

@@ -219,20 +219,33 @@ class OrderedCoalitions:
         outputs : Tensor of shape (..., b, m, C)
         variance : Tensor of shape (..., b, m) or None
         """
-        fits = 0.0 * (self.Z[..., 0, :, None] * self.W[..., 0, None, :])  # (..., m, C + 1)
+        Z, W = self.Z, self.W.mT  # columns come first in memory: sums and maxima over them are fast
+        if self.game.weights is None:
+            W = W[..., :-1, :]
+        fits = 0.0 * (W[..., :, :1] * Z[..., :1, :])  # (..., C or C + 1, m)
         variance = self.game.prior_variance
         for J in row_blocks(self.L.shape[-1], max(1, numbers // max(fits.numel(), 1))):
-            Z, W = self.Z[..., J, :], self.W[..., J, :]
-            each = (Z[..., None] * W[..., None, :]).cumsum_(-3) + fits[..., None, :, :]
-            fits = each[..., -1, :, :]
-            mean = self.means[..., J.start + 1 : J.stop + 1, None, :]
-            outputs = each[..., :-1] + mean * (1.0 - each[..., -1:])
+            z = Z[
+                ..., J, :
+            ].contiguous()  # rows judged last in memory, as a solve does not leave it
+            each = W[..., J, None] * z[..., None, :, :]  # (..., C or C + 1, b, m)
+            each[..., 0, :] += fits
+            each.cumsum_(-2)
+            fits = each[..., -1, :]
+            outputs = self._centred(each, J).movedim(-3, -1)
             if variance is None:
                 yield J, outputs, None
                 continue
-            falling = variance[..., None, :] - Z.square().cumsum(-2)
+            falling = variance[..., None, :] - z.square().cumsum(-2)
             variance = falling[..., -1, :]
             yield J, outputs, falling
+
+    def _centred(self, each: Tensor, J: slice) -> Tensor:
+        """Return g^Y + mean (1 - g^1) of some prefixes, (..., C, b, m)."""
+        if self.game.weights is None:
+            return each
+        mean = self.means[..., J.start + 1 : J.stop + 1, :].mT[..., None]
+        return each[..., :-1, :, :] + mean * (1.0 - each[..., -1:, :, :])
 
     def prefix_square_errors(self, T: Tensor) -> Tensor:
         r"""Return sum |T - f_k|^2 of prefixes of k = 0 .. n rows, no outputs formed; (..., n + 1).

@@ -9,7 +9,7 @@ from sknk import NTKGaussianProcessRegressor, NTKRidgeClassifier
 from sknk.attribution import LeaveOneOutAttributor
 from sknk.attribution._heads import RegressionHead, class_numbers
 from sknk.attribution._machine import machine_of
-from sknk.attribution._utilities import Pointwise
+from sknk.attribution._utilities import Accuracy, Coded, Pointwise
 from tests.attribution.families import FAMILIES, GAMES, KERNEL, KNOWN
 from tests.reference import attribution as oracle
 
@@ -76,6 +76,20 @@ def test_log_prob_of_all_rows_is_that_of_predict_proba(data, kind):
     else:
         expected = -log_loss(y_val, P, labels=found.estimator_.classes_)
     assert found.utility_full_ == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("stored", ["classes last", "classes first"])
+def test_of_equal_outputs_the_first_is_the_label(stored):
+    """As in ``predict``, for every label and every layout of outputs."""
+    f = torch.randint(3, (5, 40, 4), generator=torch.Generator().manual_seed(0)).double()
+    labels = torch.arange(40) % 4
+    codes = 2.0 * torch.nn.functional.one_hot(labels, 4).double() - 1.0
+    if stored == "classes first":
+        f = f.movedim(-1, 0).contiguous().movedim(0, -1)
+    accuracy = Accuracy(Coded(codes, torch.zeros(4).double(), codes), apart=False)
+    right = f.numpy().argmax(-1) == labels.numpy()
+    np.testing.assert_array_equal(accuracy.each(f).numpy(), right)
+    assert 0 < right.mean() < 1
 
 
 def test_accuracy_and_r2_of_all_rows_are_scores_of_the_estimator(data):
