@@ -87,8 +87,9 @@ class TRAKAttributor(BaseAttributor):
         labels.
     params : None, str, collection of str, or callable, default=None
         The parameters that are differentiated, as in :class:`sknk.kernels.EmpiricalNTK`.
-    sketch : {"rademacher", "sparse"}, default="rademacher"
-        Signs everywhere, or four for every parameter.
+    sketch : {"rademacher", "sparse", "gaussian"}, default="rademacher"
+        Signs everywhere, four for every parameter, or products of Gaussian sketches of a weight's
+        two axes: by far the cheapest, and a little less precise.
     implementation : str, default="auto"
         As in :class:`sknk.kernels.EmpiricalNTK`.
     chunk_size : int or None, default=None
@@ -155,7 +156,7 @@ class TRAKAttributor(BaseAttributor):
         "ridge": [Interval(Real, 0, None, closed="neither")],
         "task": [StrOptions({"auto", "classification", "regression"})],
         "params": "no_validation",  # type: ignore[dict-item]
-        "sketch": [StrOptions({"rademacher", "sparse"})],
+        "sketch": [StrOptions({"rademacher", "sparse", "gaussian"})],
         "implementation": [StrOptions({"auto", *IMPLEMENTATIONS})],
         "chunk_size": [None, Interval(Integral, 1, None, closed="left")],
         "input_shape": [None, tuple, list],

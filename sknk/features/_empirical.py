@@ -39,8 +39,9 @@ class EmpiricalNTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ke
         Which tangent kernel they stand for.
     params : None, str, collection of str, or callable, default=None
         The parameters that are differentiated.
-    sketch : {"rademacher", "sparse"}, default="rademacher"
-        Signs everywhere, or four for every parameter.
+    sketch : {"rademacher", "sparse", "gaussian"}, default="rademacher"
+        Signs everywhere, four for every parameter, or products of Gaussian sketches of a weight's
+        two axes: by far the cheapest, and a little less precise.
     implementation : str, default="auto"
         As in :class:`sknk.kernels.EmpiricalNTK`.
     chunk_size : int or None, default=None
@@ -94,7 +95,7 @@ class EmpiricalNTKFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ke
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "kind": [StrOptions({"trace", "pseudo", "sign"})],
         "params": "no_validation",
-        "sketch": [StrOptions({"rademacher", "sparse"})],
+        "sketch": [StrOptions({"rademacher", "sparse", "gaussian"})],
         "implementation": [StrOptions({"auto", *IMPLEMENTATIONS})],
         "chunk_size": [None, Interval(Integral, 1, None, closed="left")],
         "input_shape": [None, tuple, list],

@@ -33,7 +33,7 @@ class Net:
 
 
 @pytest.mark.parametrize("kind", ["trace", "pseudo", "sign"])
-@pytest.mark.parametrize("sketch", ["rademacher", "sparse"])
+@pytest.mark.parametrize("sketch", ["rademacher", "sparse", "gaussian"])
 def test_features_are_those_of_the_kernel(kind, sketch):
     features = EmpiricalNTKFeatures(NET, 20, kind=kind, sketch=sketch, random_state=3).fit(X)
     kernel = EmpiricalNTK(NET, kind, projection=20, sketch=sketch, random_state=3)

@@ -55,8 +55,9 @@ class EmpiricalNTK(Forms, Passes):
     projection : int or None, default=None
         Number of random features k that stand for the gradients: K = Z Z' with Z (n, k), whose
         error falls as k^-1/2. See :meth:`features`.
-    sketch : {"rademacher", "sparse"}, default="rademacher"
-        Signs for every parameter and feature, or four signs for every parameter.
+    sketch : {"rademacher", "sparse", "gaussian"}, default="rademacher"
+        Signs for every parameter and feature, four signs for every parameter, or products of
+        Gaussian sketches of a weight's two axes, which leave structured gradients in factors.
     implementation : str, default="auto"
         "structured" (factors of layers), "jacobian" (torch.func), "vector_products" or "loop";
         "auto" is the first of structured, jacobian and loop that serves, for Rademacher features of
@@ -162,7 +163,7 @@ class EmpiricalNTK(Forms, Passes):
 
     def _choose(self, network: Network, x: Tensor, *, sketched: bool = False) -> Choice:
         order: tuple[str, ...] = GRADIENTS
-        if self.kind != "sign" and not (sketched and self.sketch == "sparse"):
+        if self.kind != "sign" and not (sketched and self.sketch != "rademacher"):
             # Forward mode makes features of all outputs at the price of one output's.
             order = SKETCHED if sketched and self.kind == "trace" else (*GRADIENTS, SKETCHED[0])
         return choose(self.implementation, order, network, x)
@@ -226,7 +227,7 @@ class EmpiricalNTK(Forms, Passes):
             lambda i: sketch.gradients(
                 self._state(network, x[i], W[:, i], together=False), network
             ),
-            self._few(network, W),
+            self._few(network, W) if sketch.forms_gradients else self.chunk_size or len(x),
         )
         return torch.cat([Z for _, Z in parts])
 

@@ -5,7 +5,7 @@ and the error of k of them falls as k^-1/2 (Johnson and Lindenstrauss 1984; Achl
 tangent kernels Engel et al. 2023).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 from zlib import crc32
 
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from sknk.kernels._empirical._gradients import Gradient, RowGradients
+from sknk.kernels._empirical._gradients import Dense, Gradient, Lookup, Outer, RowGradients
 from sknk.kernels._empirical._network import Network
 from sknk.kernels._empirical._parameters import lead
 from sknk.kernels._empirical._products import push_forward
 
-__all__ = ["SKETCHES", "Rademacher", "Sketch", "Sparse"]
+__all__ = ["SKETCHES", "Gaussian", "Rademacher", "Sketch", "Sparse"]
 
 _BLOCK = 2**11  # entries of a parameter whose gradients are formed together
 _COLUMNS = 32  # columns that are drawn together, and pushed forward together
@@ -55,7 +55,15 @@ def _blocks(leaf: Tensor) -> Iterator[tuple[int, int, int]]:
 
 
 class Sketch(Protocol):
-    """A random matrix S (P, k) that is never whole."""
+    """A random matrix S (P, k) that is never whole.
+
+    Attributes
+    ----------
+    forms_gradients : bool
+        Whether gradients of blocks of parameters are formed, row by row.
+    """
+
+    forms_gradients: bool
 
     def gradients(self, gradients: RowGradients, network: Network) -> Tensor:
         """Return Z (n, k) from gradients, block of parameters by block."""
@@ -63,6 +71,8 @@ class Sketch(Protocol):
 
 class _Blockwise:
     """Sums over blocks of parameters."""
+
+    forms_gradients = True
 
     def __init__(self, width: int, seed: int) -> None:
         self.width, self.seed = width, seed
@@ -171,4 +181,66 @@ class Sparse(_Blockwise):
         )
 
 
-SKETCHES = {"rademacher": Rademacher, "sparse": Sparse}
+class Gaussian:
+    r"""Products of Gaussian sketches: O(n Q k width) on factors of gradients, which stay factors.
+
+    With A and B of k columns N(0, 1) for the two axes of a weight, and its gradient G a sum of
+    products left right',
+
+    .. math:: k^{-1/2} \operatorname{diag}(A^\top G B)
+        = k^{-1/2} \sum_t (A^\top \text{left}_t) \circ (B^\top \text{right}_t)
+
+    has the inner products of gradients as mean, and sketches of parameters add up (Holzmueller,
+    Zaverkin, Kaestner and Steinwart 2023, section 4.2).
+    """
+
+    forms_gradients = False
+
+    def __init__(self, width: int, seed: int) -> None:
+        self.width, self.seed = width, seed
+
+    def gradients(self, gradients: RowGradients, network: Network) -> Tensor:
+        """Return Z (n, k) from gradients, parameter by parameter.
+
+        Parameters
+        ----------
+        gradients : RowGradients
+            One part for each parameter.
+        network : Network
+            Ignored.
+
+        Returns
+        -------
+        Tensor of shape (n, k)
+        """
+        parts = zip(gradients.names, gradients.parts, strict=True)
+        total = torch.stack([self._part(part, name) for (name,), part in parts]).sum(0)
+        signs = _output_signs(self.seed, len(total), self.width, total)
+        return (total * signs[:, None]).sum(0) / self.width**0.5
+
+    def _part(self, part: Gradient, name: str) -> Tensor:
+        """Return the sketch of one parameter's gradients, (Q, n, k)."""
+        if isinstance(part, Dense):
+            lead, rest = part.values.shape[2:]
+            A, B = self._drawn(name, lead, 0, part.values), self._drawn(name, rest, 1, part.values)
+            return ((part.values @ B) * A).sum(2)
+        if isinstance(part, Lookup):
+            left = part.left @ self._drawn(name, part.left.shape[-1], 1, part.left)  # (Q, n, T, k)
+            A = self._drawn(name, int(part.codes.max()) + 1, 0, left)
+            return (left * A[part.codes]).sum(2)
+        assert isinstance(part, Outer)
+        left = part.left @ self._drawn(name, part.left.shape[-1], 0, part.left)
+        right = part.right.to(left) @ self._drawn(name, part.right.shape[-1], 1, left)
+        return (left * right).sum(2)
+
+    def _drawn(self, name: str, rows: int, axis: int, like: Tensor) -> Tensor:
+        """Return numbers N(0, 1), (rows, k); the first rows of more are the same."""
+        drawn = _generator(self.seed, name, axis).standard_normal((rows, self.width))
+        return torch.from_numpy(drawn).to(like)
+
+
+SKETCHES: dict[str, Callable[[int, int], Sketch]] = {
+    "rademacher": Rademacher,
+    "sparse": Sparse,
+    "gaussian": Gaussian,
+}

@@ -9,7 +9,7 @@ from sknk.kernels import EmpiricalNTK
 from tests.cases import rows
 from tests.modules import mlp, seeded
 
-SKETCHES = ["rademacher", "sparse"]
+SKETCHES = ["rademacher", "sparse", "gaussian"]
 
 
 def distance(found, wanted):
@@ -106,7 +106,7 @@ def test_projection_error_falls_with_the_root_of_the_features(sketch):
 def test_projection_is_unbiased(sketch, kind):
     net, X = seeded(lambda: mlp(3, 3)), rows(4)
     K = EmpiricalNTK(net, kind=kind)(X)
-    drawn = [features(net, X, 32, seed, sketch, kind=kind) for seed in range(100)]
+    drawn = [features(net, X, 32, seed, sketch, kind=kind) for seed in range(150)]
     grams = np.stack([Z @ Z.T for Z in drawn])
     error = grams.std(axis=0, ddof=1) / np.sqrt(len(grams))
     # Ten entries within 4.5 standard errors of their mean: one failure in ten thousand draws.

@@ -5,7 +5,7 @@ import torch
 from sknk.kernels import EmpiricalNTK
 from sknk.kernels._empirical import _sketch
 from sknk.kernels._empirical._gradients import Dense, RowGradients
-from sknk.kernels._empirical._sketch import Rademacher, Sparse
+from sknk.kernels._empirical._sketch import Gaussian, Rademacher, Sparse
 from tests.cases import rows
 from tests.modules import mlp, seeded
 from tests.reference import empirical
@@ -45,7 +45,15 @@ def test_sparse_has_four_signs_for_every_parameter():
     assert len(np.unique(np.nonzero(S)[1])) > 80
 
 
-@pytest.mark.parametrize("kind", [Rademacher, Sparse])
+def test_gaussian_is_a_product_over_the_axes_of_a_weight():
+    S = matrix(Gaussian(40, 0), 5, 6).reshape(5, 6, 40)
+    for column in np.moveaxis(S, -1, 0):
+        assert np.linalg.matrix_rank(column, tol=1e-10) == 1
+    # 1200 products of two N(0, 1), whose square has variance 8: five standard deviations.
+    assert abs(40.0 * np.square(S).mean() - 1.0) < 5.0 * (8.0 / 440) ** 0.5
+
+
+@pytest.mark.parametrize("kind", [Rademacher, Sparse, Gaussian])
 @pytest.mark.parametrize("shape", [(), (7,), (3, 2, 4)])
 def test_sketch_takes_parameters_of_any_shape(kind, shape):
     S = matrix(kind(20, 0), *shape)
@@ -54,7 +62,7 @@ def test_sketch_takes_parameters_of_any_shape(kind, shape):
     assert (np.abs(S).sum(1) > 0).all()
 
 
-@pytest.mark.parametrize("kind", [Rademacher, Sparse])
+@pytest.mark.parametrize("kind", [Rademacher, Sparse, Gaussian])
 def test_sketch_depends_on_its_seed_and_on_names_only(kind):
     S = matrix(kind(20, 0), 4, 3)
     np.testing.assert_array_equal(matrix(kind(20, 0), 4, 3), S)
@@ -77,7 +85,7 @@ def test_blocks_of_parameters_have_signs_of_their_own(kind, monkeypatch):
         assert (S[first : first + 8] != S[second : second + 8]).any()
 
 
-@pytest.mark.parametrize("sketch", ["rademacher", "sparse"])
+@pytest.mark.parametrize("sketch", ["rademacher", "sparse", "gaussian"])
 @pytest.mark.parametrize("kind", ["trace", "pseudo"])
 def test_features_are_unbiased(sketch, kind):
     J = empirical.jacobian(NET, X)[0]

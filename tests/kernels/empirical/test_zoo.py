@@ -241,7 +241,7 @@ def test_vector_products_refuse_signs(form, name):
 
 
 @each
-@pytest.mark.parametrize("sketch", ["rademacher", "sparse"])
+@pytest.mark.parametrize("sketch", ["rademacher", "sparse", "gaussian"])
 def test_features_do_not_depend_on_the_implementation(sketch, name):
     ways = [way for way, other in EVERY if other == name]
     ways = [way for way in ways if sketch == "rademacher" or way != "vector_products"]
