@@ -1,6 +1,7 @@
 """The objects that the contract suites run over: a new class joins with one line."""
 
 import numpy as np
+from sklearn.ensemble import BaggingRegressor, RandomForestClassifier
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
@@ -15,12 +16,14 @@ from sknk import (
     NTKRidgeCV,
 )
 from sknk.attribution import (
+    DataOOB,
     GroupRemoval,
     InfluenceAttributor,
     KNNShapleyAttributor,
     LeaveOneOutAttributor,
     RepresenterAttributor,
     ShapleyAttributor,
+    TRAKAttributor,
 )
 from sknk.features import EmpiricalNTKFeatures
 from sknk.kernels import (
@@ -369,4 +372,11 @@ ATTRIBUTORS = [
     ShapleyAttributor(NTKRidge(), **{**ORDERS, "sampler": "antithetic"}),
     ShapleyAttributor(NTKGaussianProcessRegressor(**KNOWN), **ORDERS),
     KNNShapleyAttributor(),
+    KNNShapleyAttributor(variant="soft"),
+    KNNShapleyAttributor(3, variant="threshold"),
+    KNNShapleyAttributor(kernel=NTK(depth=1, bias_var=0.1)),
+    DataOOB(RandomForestClassifier(50, random_state=0)),
+    DataOOB(BaggingRegressor(n_estimators=50, random_state=0)),
+    TRAKAttributor(seeded(lambda: AnyWidth(outputs=10)), 16),
+    TRAKAttributor(seeded(lambda: AnyWidth(outputs=1)), 16, task="regression"),
 ]

@@ -16,6 +16,7 @@ from sknk.attribution._base import BaseAttributor, fitted_estimator
 from sknk.attribution._heads import class_numbers
 from sknk.attribution._machine import split_pipeline, unwrap_frozen
 from sknk.attribution._rows import are_numbers, as_numpy, check_pair
+from sknk.attribution._runs import drawn_seed
 from sknk.exceptions import NumericalWarning
 
 __all__ = ["DataOOB"]
@@ -137,7 +138,9 @@ class DataOOB(BaseAttributor):
 
     def _default(self, y: Any) -> BaseEstimator:
         ensemble = BaggingRegressor if are_numbers(y) else BaggingClassifier
-        return ensemble(n_estimators=_BAGS, random_state=self.random_state, n_jobs=self.n_jobs)
+        # None would have bags drawn from NumPy's global generator.
+        seed = drawn_seed(self.random_state, None)
+        return ensemble(n_estimators=_BAGS, random_state=seed, n_jobs=self.n_jobs)
 
     def _attribute_rows(self, X: Any, y: np.ndarray, X_val: Any, y_val: Any) -> None:
         before, ensemble = split_pipeline(self.estimator_)

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sknk import NTKRidgeClassifier
-from sknk.attribution import DataOOB, find_label_errors
+from sknk.attribution import DataOOB, _data_oob, find_label_errors
 from sknk.attribution._data_oob import _Spread
 from sknk.exceptions import NumericalWarning
 from tests.cases import rows
@@ -168,3 +168,15 @@ def test_frozen_ensemble_of_other_rows_is_refused():
 def test_several_targets_are_refused():
     with pytest.raises(ValueError, match=r"`y` has shape \(40, 2\)"):
         DataOOB(RandomForestRegressor(**SEEDED)).fit(X, X[:, :2])
+
+
+def test_default_bags_leave_the_global_generator(monkeypatch):
+    monkeypatch.setattr(_data_oob, "_BAGS", 15)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    DataOOB().fit(X, LABELS)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_validation_rows_without_targets_are_refused():
+    with pytest.raises(ValueError, match="`y_val` is None"):
+        DataOOB(RandomForestClassifier(**SEEDED)).fit(X, LABELS, X)

@@ -1,5 +1,6 @@
 """One contract for all attributors: scikit-learn's checks, then what results have in common."""
 
+import contextlib
 import copy
 import io
 import pickle
@@ -8,58 +9,82 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks as checks
 
-from sknk import NTKGaussianProcessClassifier, NTKRidgeClassifier
-from sknk.attribution import (
-    AttributionResult,
-    KNNShapleyAttributor,
-    LeaveOneOutAttributor,
-    ShapleyAttributor,
-)
+from sknk import attribution
+from sknk.attribution import AttributionResult, DataOOB, KNNShapleyAttributor, TRAKAttributor
 from tests.cases import ATTRIBUTORS, rows
 from tests.contracts.test_estimator_contract import tensors_in
 
-PLACED = [a for a in ATTRIBUTORS if getattr(a, "estimator", None) is not None]
+BAGGED = [a for a in ATTRIBUTORS if isinstance(a, DataOOB)]  # bags judge, and see no other rows
+JUDGED = [a for a in ATTRIBUTORS if a not in BAGGED]
+PLACED = [a for a in ATTRIBUTORS if any(name.endswith("__device") for name in a.get_params())]
 
 
 def name_of(attributor):
     return f"{type(attributor).__name__}-{ATTRIBUTORS.index(attributor)}"
 
 
-def classifies(attributor):
-    inner = getattr(attributor, "estimator", None)
-    classifiers = NTKRidgeClassifier, NTKGaussianProcessClassifier
-    return isinstance(inner, classifiers) or isinstance(attributor, KNNShapleyAttributor)
+def labels_of(attributor):
+    """Return the two labels that an attributor's targets have; None of numbers."""
+    if isinstance(attributor, TRAKAttributor):  # outputs of the network
+        return None if attributor.task == "regression" else [0, 1]
+    if isinstance(attributor, KNNShapleyAttributor):
+        return ["no", "yes"]
+    inner = attributor.estimator
+    return ["no", "yes"] if inner is not None and is_classifier(inner) else None
 
 
 def problem(attributor, n=24, m=8):
     """Return rows and targets (or classes) to attribute, and to judge on."""
     X = rows(n + m, seed=11)
     y = X[:, 0] + 0.3 * X[:, 1] ** 2
-    y = np.array(["no", "yes"])[(y > 0.2).astype(int)] if classifies(attributor) else y
+    labels = labels_of(attributor)
+    y = y if labels is None else np.array(labels)[(y > 0.2).astype(int)]
     return X[:n], y[:n], X[n:], y[n:]
+
+
+def refused(attributor):
+    """Yield data that `fit` refuses, at once or after it has fitted the estimator, and why."""
+    X, y, X_val, y_val = problem(attributor)
+    X, y = X[:12], y[:12]
+    yield (X, y[:11], X_val, y_val), "inconsistent"
+    yield (X, y, X_val), "`y_val` is None and the other is not"
+    if attributor in BAGGED:
+        yield (X, np.column_stack([y, y])), "`y` has shape"
+    else:
+        yield (X, y, np.where(X_val == X_val[3], np.nan, X_val), y_val), "NaN"
 
 
 def fitted(attributor):
     return clone(attributor).fit(*problem(attributor))
 
 
+def unseeded(attributor):
+    """Return a clone that draws other numbers each time, if it draws any."""
+    model = clone(attributor)
+    if "random_state" in model._parameter_constraints.get("random_state", []):
+        model.set_params(random_state=None)
+    return model
+
+
 def answers(attributor, X, y):
-    """Return what a fitted attributor tells, by name."""
-    names = ("values_", "std_error_", "semivalues_", "utility_full_", "utility_empty_")
+    """Return what a fitted attributor tells, by name; what it refuses is left out."""
+    names = ("values_", "std_error_", "semivalues_", "utility_full_", "utility_empty_", "n_bags_")
     found = {name: getattr(attributor, name) for name in names if hasattr(attributor, name)}
     found |= {"rank": attributor.rank(), "top": attributor.top(3)}
-    found["attribute"] = attributor.attribute(X, y)
+    with contextlib.suppress(NotImplementedError):
+        found["attribute"] = attributor.attribute(X, y)
     return found
 
 
 def assert_same_answers(one, other, X, y):
-    expected = answers(other, X, y)
-    for name, found in answers(one, X, y).items():
-        np.testing.assert_array_equal(found, expected[name], err_msg=name)
+    found, expected = answers(one, X, y), answers(other, X, y)
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
 # --- scikit-learn's checks -----------------------------------------------------------------------
@@ -91,13 +116,25 @@ def test_attributor_values_are_one_a_row(attributor):
     assert model.to_frame().shape == (24, 3)
 
 
-@pytest.mark.parametrize("attributor", ATTRIBUTORS, ids=name_of)
+@pytest.mark.parametrize("attributor", JUDGED, ids=name_of)
 def test_attributor_tells_values_for_each_test_row(attributor):
     _, _, X_val, y_val = problem(attributor)
     found = fitted(attributor).attribute(X_val[:5], y_val[:5])
     assert found.shape == (5, 24)
     assert np.isfinite(found).all()
     assert np.abs(found).max() > 0
+    with pytest.raises(NotFittedError, match="not fitted"):
+        clone(attributor).attribute(X_val, y_val)
+
+
+@pytest.mark.parametrize("attributor", BAGGED, ids=name_of)
+def test_attributor_by_bags_has_no_use_for_other_rows(attributor):
+    X, y, X_val, y_val = problem(attributor)
+    model = fitted(attributor)
+    np.testing.assert_array_equal(model.values_, clone(attributor).fit(X, y).values_)
+    for each in (model, clone(attributor)):
+        with pytest.raises(NotImplementedError, match="has no values for test rows"):
+            each.attribute(X_val, y_val)
 
 
 @pytest.mark.parametrize("attributor", ATTRIBUTORS, ids=name_of)
@@ -119,9 +156,8 @@ def test_attributor_state_holds_no_tensor(attributor):
     model = fitted(attributor)
     answers(model, X_val, y_val)
     assert not list(tensors_in(model.__getstate__()))
-    label = y if classifies(attributor) else torch.from_numpy(y)
-    label_val = y_val if classifies(attributor) else torch.from_numpy(y_val)
-    model = clone(attributor).fit(torch.from_numpy(X), label, torch.from_numpy(X_val), label_val)
+    data = [a if a.dtype.kind == "U" else torch.from_numpy(a) for a in (X, y, X_val, y_val)]
+    model = clone(attributor).fit(*data)
     assert not list(tensors_in(model.__getstate__()))
     np.testing.assert_array_equal(model.values_, fitted(attributor).values_)
 
@@ -160,8 +196,6 @@ def test_attributor_clone_is_unfitted_and_equal(attributor):
     assert repr(other) == repr(attributor)
     with pytest.raises(NotFittedError, match="not fitted"):
         other.rank()
-    with pytest.raises(NotFittedError, match="not fitted"):
-        other.attribute(*problem(attributor)[2:])
 
 
 @pytest.mark.parametrize("attributor", ATTRIBUTORS, ids=name_of)
@@ -179,11 +213,9 @@ def test_attributor_fit_leaves_parameters_and_data(attributor):
 @pytest.mark.parametrize("attributor", ATTRIBUTORS, ids=name_of)
 def test_attributor_fit_leaves_global_generators(attributor):
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
-    model = clone(attributor)
-    if "random_state" in model.get_params(deep=False):
-        model.set_params(random_state=None)
     X, y, X_val, y_val = problem(attributor)
-    answers(model.fit(X, y, X_val, y_val), X_val, y_val)
+    model = unseeded(attributor).fit(X, y, X_val, y_val)
+    answers(model, X_val, y_val)
     model.removal_curve(X_val, y_val, fractions=[0.5], n_random=1)
     assert torch.equal(torch.get_rng_state(), torch_before)
     after = np.random.get_state()  # noqa: NPY002
@@ -193,16 +225,11 @@ def test_attributor_fit_leaves_global_generators(attributor):
 @pytest.mark.parametrize("attributor", ATTRIBUTORS, ids=name_of)
 @pytest.mark.parametrize("fit_before", [False, True], ids=["never-fitted", "fitted"])
 def test_attributor_failing_fit_changes_nothing(attributor, fit_before):
-    X, y, X_val, y_val = problem(attributor)
-    model = clone(attributor)
-    if fit_before:
-        model.fit(X, y, X_val, y_val)
+    model = fitted(attributor) if fit_before else clone(attributor)
     before = dict(vars(model))
-    broken = np.where(np.arange(8) == 3, np.nan, X_val[:, 0])[:, None] * np.ones((1, 3))
-    with pytest.raises(ValueError, match="NaN"):
-        model.fit(X[:12], y[:12], broken, y_val)
-    with pytest.raises(ValueError, match="`y_val` is None and the other is not"):
-        model.fit(X[:12], y[:12], X_val)
+    for data, why in refused(attributor):
+        with pytest.raises(ValueError, match=why):
+            model.fit(*data)
     assert vars(model).keys() == before.keys()
     assert all(vars(model)[name] is value for name, value in before.items())
 
@@ -241,6 +268,9 @@ def test_attributor_on_gpu_agrees_with_cpu(attributor, cuda):
     assert not list(tensors_in(model.__getstate__()))
 
 
-def test_contract_covers_samplers_and_closed_forms():
-    kinds = {type(a) for a in ATTRIBUTORS}
-    assert {LeaveOneOutAttributor, ShapleyAttributor} <= kinds
+def test_contract_covers_every_attributor():
+    public = {getattr(attribution, name) for name in attribution.__all__} - {AttributionResult}
+    kinds = {
+        kind for kind in public if isinstance(kind, type) and issubclass(kind, AttributionResult)
+    }
+    assert kinds == {type(a) for a in ATTRIBUTORS}
