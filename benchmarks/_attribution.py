@@ -33,7 +33,7 @@ from sknk.preprocessing import SmoothClip
 FEW = 20  # rows of a class; smaller ones are left out
 TEST = 2000
 TREES, NEIGHBOURS = 500, 5
-ESTIMATES = {"brier": 100, "accuracy": 50, "evidence": 50}
+ESTIMATES = {"brier": 24, "accuracy": 12, "evidence": 24}
 FINDER = "find_label_errors"
 
 Scores = dict[str, np.ndarray]
