@@ -13,12 +13,19 @@ from sknk.solvers._cotangents import (
     sandwich_diagonal,
 )
 from sknk.solvers._eigh import Eigh, EighFactorization
+from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import DenseGram, GramOperator, KernelGram, MappedGram, as_operator
 from sknk.solvers._laplace import LaplaceMode, softmax_mode
 from sknk.solvers._moves import Moves
 from sknk.solvers._path import RidgePath, leave_one_out
 from sknk.solvers._pivoting import pivoted_cholesky
 from sknk.solvers._removals import Whole
+from sknk.solvers._selection._cells import k_means_plus_plus, largest_cells, max_dist
+from sknk.solvers._selection._determinant import max_det
+from sknk.solvers._selection._frank_wolfe import frank_wolfe
+from sknk.solvers._selection._greedy import largest
+from sknk.solvers._selection._reduction import least_variance, variance_reductions
+from sknk.solvers._selection._residual import posterior_features, posterior_gram
 from sknk.solvers._sparse import InducingPosterior, inducing_bound, inducing_posterior
 
 __all__ = [
@@ -31,6 +38,7 @@ __all__ = [
     "Eigh",
     "EighFactorization",
     "Factorization",
+    "FeatureGram",
     "GramOperator",
     "InducingPosterior",
     "KernelGram",
@@ -44,13 +52,23 @@ __all__ = [
     "as_operator",
     "asymmetric_svm",
     "evidence_cotangent",
+    "frank_wolfe",
     "inducing_bound",
     "inducing_posterior",
+    "k_means_plus_plus",
+    "largest",
+    "largest_cells",
+    "least_variance",
     "leave_one_out",
     "leave_one_out_cotangent",
     "leave_one_out_gradient",
+    "max_det",
+    "max_dist",
     "pivoted_cholesky",
+    "posterior_features",
+    "posterior_gram",
     "resolve_solver",
     "sandwich_diagonal",
     "softmax_mode",
+    "variance_reductions",
 ]

@@ -49,8 +49,11 @@ class GramOperator(ABC):
         Of every block.
     device : torch.device
         Where blocks live.
+    width : int
+        Numbers that are copied for each row of a block.
     """
 
+    width: int = 1
     shape: tuple[int, int]
     dtype: torch.dtype
     device: torch.device

@@ -1,0 +1,312 @@
+"""select_batch: rows of a pool, a method, and which of them to label."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils import check_array, check_random_state
+from torch import Tensor
+
+from sknk._array import as_tensor, compute_device, config_of, row_dtype, to_numpy
+from sknk.active_learning._selectors import SELECTORS, Selector
+from sknk.active_learning._space import Space
+from sknk.active_learning._transforms import Transform
+from sknk.exceptions import NumericalWarning
+from sknk.kernels import EmpiricalNTK
+from sknk.kernels._adapt import as_kernel
+from sknk.solvers import FeatureGram, GramOperator, KernelGram
+
+__all__ = ["check_candidates", "choose", "generator_of", "select_batch", "selector_of"]
+
+
+def select_batch(
+    X_pool: Any,
+    *,
+    method: Any,
+    batch_size: int,
+    kernel: Any = None,
+    X_train: Any = None,
+    mode: str = "auto",
+    noise_variance: float = 1e-6,
+    bonus: Any = None,
+    candidates: Any = None,
+    transforms: Iterable[Transform] = (),
+    random_state: Any = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> np.ndarray:
+    r"""Choose the rows of a pool that are best labelled next.
+
+    Selectors see rows by their inner products: :math:`k(x, x')` of a kernel, or
+    :math:`\phi(x)^\top \phi(x')` where the rows are features themselves. Features of d columns take
+    O(b n d) time and memory for a few numbers a row beside them; kernels as many of their
+    columns, one at a time, unless a method says otherwise ("bait" sums over all pairs of rows).
+
+    Parameters
+    ----------
+    X_pool : array-like or Tensor of shape (n, d)
+        Rows to choose from; features if `kernel` is None, in float32 or float64 as they are.
+    method : {"random", "maxdiag", "maxdet", "bait", "bait-fb", "frank-wolfe", "maxdist", \
+            "kmeans++", "lcmd"} or Selector
+        How to choose.
+    batch_size : int
+        How many; clipped to the candidates, with a warning.
+    kernel : sknk or scikit-learn kernel, default=None
+        The inner product of rows; None takes them as features. An
+        :class:`~sknk.kernels.EmpiricalNTK` with a `projection` makes features of them.
+    X_train : array-like or Tensor of shape (t, d), default=None
+        Rows with labels.
+    mode : {"auto", "P", "TP"}, default="auto"
+        What they are: "P" chooses by the covariance given the training rows, "TP" by the prior
+        covariance, as if they were chosen first. "auto" is "TP" for methods by distances.
+    noise_variance : float, default=1e-6
+        Noise of labels, positive, units of the kernel.
+    bonus : array-like of shape (n,), default=None
+        What pool rows are worth beside their variance, units of the kernel; "maxdet" only.
+    candidates : int, array-like of int or None, default=None
+        Pool rows that may be chosen; a number draws so many at random; None is all.
+    transforms : iterable of Transform, default=()
+        Of the inner products, from left to right.
+    random_state : int, RandomState instance or None, default=None
+        Of what is drawn.
+    device : str or None, default=None
+        "auto", a torch device, or None for what is configured (the CPU).
+    dtype : {"float32", "float64"} or None, default=None
+        Of kernels; None is float64. Features keep theirs.
+
+    Returns
+    -------
+    ndarray of shape (b,)
+        Rows of the pool, in the order of choice.
+
+    Raises
+    ------
+    ValueError
+        For an unknown method (the message lists them), rows that are no finite table, candidates
+        that are no distinct rows, a mode or a bonus that the method does not have.
+
+    Warns
+    -----
+    UserWarning
+        If `batch_size` is larger than the candidates are many.
+    NumericalWarning
+        If the method finds fewer rows that add anything; random ones fill the batch up.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sknk.active_learning import select_batch
+    >>> from sknk.kernels import NTK
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> select_batch(X[10:], method="lcmd", batch_size=3, kernel=NTK(), X_train=X[:10]).shape
+    (3,)
+    """
+    selector = selector_of(method)
+    if not noise_variance > 0:
+        raise ValueError(
+            f"`noise_variance` is {noise_variance!r}; expected a positive number, in units of "
+            "the kernel."
+        )
+    rng = check_random_state(random_state)
+    with config_of(device, dtype):
+        pool = _checked_rows(X_pool, "X_pool", kernel)
+        rows = check_candidates(candidates, len(pool), rng)
+        picked = pool if rows is None else pool[rows]
+        train = None if X_train is None else _checked_rows(X_train, "X_train", kernel)
+        gram = _gram(picked, train, kernel)
+        space = Space(gram, len(picked), noise_variance, _bonus(bonus, selector, pool, rows, gram))
+        generator = generator_of(rng)
+        for transform in transforms:
+            space = transform.apply(space, generator)
+        found = choose(selector, space, batch_size, generator, mode=mode)
+    return found if rows is None else rows[found]
+
+
+def choose(
+    selector: Selector,
+    space: Space,
+    batch_size: int,
+    generator: torch.Generator,
+    *,
+    mode: str = "auto",
+) -> np.ndarray:
+    """Return a full batch: what the selector finds, then rows at random.
+
+    Parameters
+    ----------
+    selector : Selector
+    space : Space
+        Pool and training rows.
+    batch_size : int
+        Clipped to the pool.
+    generator : torch.Generator
+        On the CPU.
+    mode : {"auto", "P", "TP"}, default="auto"
+        What training rows are.
+
+    Returns
+    -------
+    ndarray of shape (b,)
+
+    Warns
+    -----
+    UserWarning
+        If the batch is clipped.
+    NumericalWarning
+        If rows are drawn at random.
+    """
+    n = space.n_pool
+    if batch_size > n:
+        warnings.warn(
+            f"`batch_size` is {batch_size} and there are {n} candidates; all of them are returned.",
+            stacklevel=3,
+        )
+    size = min(batch_size, n)
+    found = to_numpy(selector.select(space, size, generator, mode=mode))
+    if len(found) == size:
+        return found
+    warnings.warn(
+        f"{type(selector).__name__} found {len(found)} rows that add something to those chosen; "
+        f"{size - len(found)} more were drawn at random. The pool may repeat rows, or its features "
+        "may be fewer than the batch.",
+        NumericalWarning,
+        stacklevel=3,
+    )
+    others = np.setdiff1d(np.arange(n), found)
+    drawn = torch.randperm(len(others), generator=generator).numpy()[: size - len(found)]
+    return np.concatenate([found, others[drawn]])
+
+
+def selector_of(method: Any) -> Selector:
+    """Return the selector of a name, or a copy of the one passed.
+
+    Parameters
+    ----------
+    method : str or Selector
+
+    Returns
+    -------
+    Selector
+
+    Raises
+    ------
+    ValueError
+        For another name; the message lists them.
+    TypeError
+        For anything else.
+    """
+    if isinstance(method, Selector):
+        return clone(method)
+    names = ", ".join(repr(name) for name in SELECTORS)
+    if not isinstance(method, str):
+        raise TypeError(f"`method` is {method!r}; expected a Selector, or one of {names}.")
+    if method not in SELECTORS:
+        raise ValueError(f"`method` is {method!r}; expected one of {names}, or a Selector.")
+    return SELECTORS[method]()
+
+
+def check_candidates(candidates: Any, n: int, rng: np.random.RandomState) -> np.ndarray | None:
+    """Return which rows may be chosen, (k,), None for all.
+
+    Parameters
+    ----------
+    candidates : int, array-like of int or None
+        A number is drawn; rows are kept in their order.
+    n : int
+        Rows there are.
+    rng : RandomState
+        Draws.
+
+    Returns
+    -------
+    ndarray of shape (k,) or None
+
+    Raises
+    ------
+    ValueError
+        If they are no distinct rows, or none.
+    """
+    if candidates is None:
+        return None
+    if np.ndim(candidates) == 0:
+        if not float(candidates).is_integer() or candidates < 1:
+            raise ValueError(f"`candidates` is {candidates!r}; expected at least one row.")
+        return None if candidates >= n else np.sort(rng.choice(n, int(candidates), replace=False))
+    rows = np.asarray(candidates)
+    if rows.dtype.kind not in "iu" or rows.ndim != 1 or not len(rows):
+        raise ValueError(
+            f"`candidates` has shape {rows.shape} and dtype {rows.dtype}; expected numbers of rows."
+        )
+    bad = rows[(rows < 0) | (rows >= n)]
+    if len(bad):
+        raise ValueError(f"`candidates` has row {bad[0]}; expected rows from 0 to {n - 1}.")
+    values, counts = np.unique(rows, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(
+            f"`candidates` has row {values[counts.argmax()]} {counts.max()} times; expected each "
+            "row once. Pass np.unique(candidates)."
+        )
+    return rows
+
+
+def generator_of(rng: np.random.RandomState) -> torch.Generator:
+    """Return a private generator of torch, on the CPU."""
+    return torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
+
+
+def _checked_rows(X: Any, name: str, kernel: Any) -> Any:
+    """Return rows as a tensor where they are one, else as an array; floats of two widths stay."""
+    if isinstance(X, Tensor):
+        if X.ndim != 2 or not len(X) or not bool(X.isfinite().all()):
+            raise ValueError(
+                f"`{name}` is a tensor of shape {tuple(X.shape)}; expected finite rows (n, d), at "
+                "least one."
+            )
+        return X.detach()
+    allowed = np.float64 if kernel is not None else (np.float64, np.float32)
+    return check_array(X, dtype=allowed, input_name=name, order="C")
+
+
+def _gram(pool: Any, train: Any, kernel: Any) -> GramOperator:
+    """Return the inner products of pool rows, then training rows."""
+    device = compute_device(pool)
+    parts = [pool] if train is None else [pool, train]
+    if train is not None and train.shape[1] != pool.shape[1]:
+        raise ValueError(
+            f"`X_train` has {train.shape[1]} features and `X_pool` {pool.shape[1]}; expected equal."
+        )
+    narrow = kernel is None and all("float32" in str(part.dtype) for part in parts)
+    dtype = torch.float32 if narrow else row_dtype(device)
+    rows = [as_tensor(part, device, dtype) for part in parts]
+    stacked = rows[0] if len(rows) == 1 else torch.cat(rows)
+    if kernel is None:
+        return FeatureGram(stacked)
+    if isinstance(kernel, EmpiricalNTK) and kernel.projection is not None:
+        return FeatureGram(kernel.features(stacked))
+    return KernelGram(as_kernel(kernel), stacked)
+
+
+def _bonus(
+    bonus: Any, selector: Selector, pool: Any, rows: np.ndarray | None, gram: GramOperator
+) -> Tensor | None:
+    if bonus is None:
+        return None
+    if not selector.takes_bonus:
+        able = ", ".join(sorted(_that_take_a_bonus()))
+        raise ValueError(
+            f"{selector!r} takes no `bonus`; expected None. Selectors with one: {able}."
+        )
+    values = np.asarray(bonus, dtype=np.float64)
+    if values.shape != (len(pool),) or not np.isfinite(values).all():
+        raise ValueError(
+            f"`bonus` has shape {values.shape}; expected a finite number for each of {len(pool)} "
+            "pool rows."
+        )
+    return as_tensor(values if rows is None else values[rows], gram.device, gram.dtype)
+
+
+def _that_take_a_bonus() -> Iterable[str]:
+    return (name for name, make in SELECTORS.items() if make().takes_bonus)

@@ -1,0 +1,289 @@
+"""Selectors: which rows of a pool to label next, from inner products."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from sknk.active_learning._space import Space
+from sknk.solvers import (
+    GramOperator,
+    frank_wolfe,
+    k_means_plus_plus,
+    largest,
+    largest_cells,
+    least_variance,
+    max_det,
+    max_dist,
+)
+
+__all__ = [
+    "BAIT",
+    "LCMD",
+    "FrankWolfe",
+    "KMeansPlusPlus",
+    "MaxDet",
+    "MaxDiag",
+    "MaxDist",
+    "Random",
+    "Selector",
+]
+
+
+class Selector(BaseEstimator):
+    """Chooses rows of a pool; a small parameter holder, so that grids can search over it.
+
+    Mode "P" looks at the pool only, by the covariance given the training rows. Mode "TP" starts
+    from the training rows as if they were chosen first, by the prior covariance. "auto" is the mode
+    of the paper for each selector.
+    """
+
+    modes: ClassVar[tuple[str, ...]] = ("P",)  # the first one is "auto"
+    takes_bonus: ClassVar[bool] = False
+
+    def select(
+        self, space: Space, size: int, generator: torch.Generator, *, mode: str = "auto"
+    ) -> Tensor:
+        """Return rows of the pool in the order of choice.
+
+        Parameters
+        ----------
+        space : Space
+            Pool and training rows.
+        size : int
+            How many; fewer are returned where the others would add nothing.
+        generator : torch.Generator
+            On the CPU.
+        mode : {"auto", "P", "TP"}, default="auto"
+            What training rows are.
+
+        Returns
+        -------
+        LongTensor of shape (k,)
+
+        Raises
+        ------
+        ValueError
+            For a mode that this selector does not have.
+        """
+        if mode != "auto" and mode not in self.modes:
+            raise ValueError(
+                f"`mode` is {mode!r}; {type(self).__name__} has {', '.join(self.modes)}. Pass "
+                "'auto'."
+            )
+        chosen = self.modes[0] if mode == "auto" else mode
+        return self._select(space, size, generator, chosen)
+
+    @abstractmethod
+    def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        """Return rows of the pool."""
+
+
+class Random(Selector):
+    """Rows at random, all equally likely: what every other selector has to beat.
+
+    Examples
+    --------
+    >>> from sknk.active_learning import Random, select_batch
+    >>> select_batch([[1.0], [2.0], [3.0]], method=Random(), batch_size=3, random_state=0).shape
+    (3,)
+    """
+
+    def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        order = torch.randperm(space.n_pool, generator=generator)
+        return order[:size].to(space.gram.device)
+
+
+class MaxDiag(Selector):
+    r"""Rows of the largest predictive variances: BALD of a Gaussian process.
+
+    .. math:: \arg\max_x C(x, x)
+
+    It looks at each row by itself, so a batch may hold the same row many times over. It can lose to
+    random rows (Holzmueller et al. 2023, table 4: mean log RMSE -1.285 to -1.401).
+
+    Examples
+    --------
+    >>> from sknk.active_learning import select_batch
+    >>> select_batch([[1.0], [2.0], [3.0]], method="maxdiag", batch_size=2)
+    array([2, 1])
+    """
+
+    def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        return largest(space.posterior().diag(), size)
+
+
+class MaxDet(Selector):
+    r"""Rows of the largest determinant, greedily: BatchBALD of a Gaussian process.
+
+    .. math:: \arg\max_S \log\det(C_{SS} + s^2 I)
+
+    As pivoted Cholesky. The covariance given the training rows (mode "P") and the prior one after
+    the training rows were chosen (mode "TP") choose the same. It follows outliers, and can lose to
+    random rows with kernel ridge as learner. Optional per-row bonuses make it KECOR (Luo et al.
+    2023), whose bonus is the entropy of the predicted classes.
+
+    Examples
+    --------
+    >>> from sknk.active_learning import select_batch
+    >>> select_batch([[3.0, 0], [2.9, 0], [0, 1.0]], method="maxdet", batch_size=2)
+    array([0, 2])
+    """
+
+    modes = ("P", "TP")
+    takes_bonus = True
+
+    def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        bonus = space.bonus
+        if bonus is not None:
+            bonus = torch.cat([bonus, bonus.new_zeros(len(space.train))])
+        s2 = space.noise_variance
+        return max_det(space.gram, size, given=space.train, noise_variance=s2, bonus=bonus)
+
+
+class BAIT(Selector):
+    r"""Rows whose labels lower the summed predictive variance most: the default of kernel machines.
+
+    .. math:: \arg\max_i \frac{\sum_v C(v, i)^2}{C(i, i) + s^2}
+
+    with v over pool and training rows: greedy integrated variance reduction, which for regression
+    is forward BAIT (Ash et al. 2021), EV-GP (Xu et al. 2023), undirected VTL (Huebotter et al.
+    2024), and the expected squared change of predictions by a look-ahead.
+
+    Parameters
+    ----------
+    overselect : float, default=1.0
+        Choose so many times the batch, then drop the rows whose loss costs least; 2 is BAIT's
+        forward-backward form. Dimensionless, at least 1.
+
+    Examples
+    --------
+    >>> from sknk.active_learning import select_batch
+    >>> X = [[1.0, 0], [1.1, 0], [0.9, 0], [0, 1.2]]
+    >>> select_batch(X, method="bait", batch_size=2)
+    array([1, 3])
+    """
+
+    def __init__(self, overselect: float = 1.0) -> None:
+        self.overselect = overselect
+
+    def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        return least_variance(
+            space.gram,
+            size,
+            given=space.train,
+            noise_variance=space.noise_variance,
+            forward=min(round(self.overselect * size), space.n_pool),
+        )
+
+
+class FrankWolfe(Selector):
+    """Rows whose weighted sum stands for the whole pool: ACS-FW (Pinsler et al. 2019).
+
+    On the covariance given the training rows; the published method uses the random features of
+    :class:`ACSFeatures`.
+
+    Examples
+    --------
+    >>> from sknk.active_learning import select_batch
+    >>> select_batch([[1.0, 0], [0, 3.0], [1.1, 0]], method="frank-wolfe", batch_size=2)
+    array([1, 0])
+    """
+
+    def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        return frank_wolfe(space.posterior(), size)
+
+
+class _Distances(Selector):
+    """Selectors by distances to centres: training rows and those chosen, or those chosen only."""
+
+    modes = ("TP", "P")
+
+    def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        if mode == "TP":
+            return self._among(space.gram, size, space.train, generator)
+        gram = space.posterior()
+        return self._among(gram, size, space.train[:0], generator)
+
+    @abstractmethod
+    def _among(
+        self, gram: GramOperator, size: int, given: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return rows of the space."""
+
+
+class MaxDist(_Distances):
+    r"""The row farthest from all others with a label, again and again: Core-Set, k-center.
+
+    .. math:: \arg\max_x \min_{c \in T \cup S} \lVert \phi(x) - \phi(c) \rVert
+
+    (Sener and Savarese 2018; Geifman and El-Yaniv 2017.)
+
+    Examples
+    --------
+    >>> from sknk.active_learning import select_batch
+    >>> X = [[0.0], [1.0], [5.0], [2.9]]
+    >>> select_batch(X, method="maxdist", batch_size=2, X_train=[[0.0]])
+    array([2, 3])
+    """
+
+    def _among(
+        self, gram: GramOperator, size: int, given: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        return max_dist(gram, size, given=given)
+
+
+class KMeansPlusPlus(_Distances):
+    r"""Rows at random, in proportion to their squared distance to all others with a label.
+
+    .. math:: p(x) \propto \min_{c \in T \cup S} \lVert \phi(x) - \phi(c) \rVert^2
+
+    The seeding of k-means++, and the step of BADGE (Ash et al. 2020).
+
+    Examples
+    --------
+    >>> from sknk.active_learning import select_batch
+    >>> X = [[0.0], [1.0], [5.0], [2.9]]
+    >>> len(select_batch(X, method="kmeans++", batch_size=2, X_train=[[0.0]], random_state=0))
+    2
+    """
+
+    def _among(
+        self, gram: GramOperator, size: int, given: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        return k_means_plus_plus(gram, size, given=given, generator=generator)
+
+
+class LCMD(_Distances):
+    """The farthest row of the largest cluster, again and again: best for networks.
+
+    Every row belongs to its nearest centre, a cluster is as large as the sum of its squared
+    distances (Holzmueller, Zaverkin, Kaestner and Steinwart 2023).
+
+    Examples
+    --------
+    >>> from sknk.active_learning import select_batch
+    >>> X = [[1.0], [1.1], [1.2], [9.0]]
+    >>> select_batch(X, method="lcmd", batch_size=2, X_train=[[0.0], [8.5]])
+    array([2, 3])
+    """
+
+    def _among(
+        self, gram: GramOperator, size: int, given: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        return largest_cells(gram, size, given=given)
+
+
+SELECTORS: dict[str, Any] = {
+    "random": Random,
+    "maxdiag": MaxDiag,
+    "maxdet": MaxDet,
+    "bait": BAIT,
+    "bait-fb": lambda: BAIT(overselect=2.0),
+    "frank-wolfe": FrankWolfe,
+    "maxdist": MaxDist,
+    "kmeans++": KMeansPlusPlus,
+    "lcmd": LCMD,
+}

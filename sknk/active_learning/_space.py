@@ -1,0 +1,48 @@
+"""Pool and training rows in one inner-product space: what selectors see."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sknk.solvers import FeatureGram, GramOperator, posterior_features, posterior_gram
+
+__all__ = ["Space"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Rows to choose from and rows with labels, by their inner products.
+
+    Attributes
+    ----------
+    gram : GramOperator
+        K of n pool rows, and t training rows after them; features where there are some.
+    n_pool : int
+        n.
+    noise_variance : float
+        Of labels, units of K; of what is known once a row has one.
+    bonus : Tensor of shape (n,) or None
+        What pool rows are worth beside their variance, units of K.
+    """
+
+    gram: GramOperator
+    n_pool: int
+    noise_variance: float
+    bonus: Tensor | None = None
+
+    @property
+    def train(self) -> Tensor:
+        """The training rows, (t,)."""
+        return torch.arange(self.n_pool, self.gram.shape[0], device=self.gram.device)
+
+    def posterior(self) -> GramOperator:
+        """Return the covariance of pool rows given the training rows."""
+        train = self.train
+        if not len(train):
+            return self.gram
+        if isinstance(self.gram, FeatureGram):
+            Phi = self.gram.Phi
+            given = posterior_features(Phi[train], self.noise_variance)
+            return FeatureGram(given(Phi[: self.n_pool]))
+        return posterior_gram(self.gram, train, self.noise_variance).restrict(slice(0, self.n_pool))

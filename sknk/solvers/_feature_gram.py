@@ -1,0 +1,61 @@
+"""Gram matrices of features: K = Phi Phi', never stored."""
+
+import torch
+from torch import Tensor
+
+from sknk._array import as_tensor
+from sknk.solvers._gram import GramOperator, Index
+
+__all__ = ["FeatureGram"]
+
+
+class FeatureGram(GramOperator):
+    """The inner products of rows of features.
+
+    Parameters
+    ----------
+    Phi : Tensor of shape (n, d)
+        Features, float32 or float64; kept, not copied.
+
+    Attributes
+    ----------
+    width : int
+        d; blocks of rows are as short as that asks for.
+
+    Raises
+    ------
+    ValueError
+        If they are no such table.
+    """
+
+    def __init__(self, Phi: Tensor) -> None:
+        if Phi.ndim != 2 or not len(Phi) or not Phi.is_floating_point():
+            raise ValueError(
+                f"Features of shape {tuple(Phi.shape)} and dtype {Phi.dtype}; expected (n, d), "
+                "n > 0, in float32 or float64."
+            )
+        self.Phi = Phi.detach()
+        self.shape, self.width = (len(Phi), len(Phi)), Phi.shape[1]
+        self.dtype, self.device = Phi.dtype, Phi.device
+
+    def block(self, i: Index, j: Index) -> Tensor:
+        """Return Phi[i] Phi[j]'."""
+        return self.Phi[i] @ self.Phi[j].mT
+
+    def diag(self) -> Tensor:
+        """Return the squared norms, (n,)."""
+        # No table of squares beside the features: they may fill the memory.
+        return torch.einsum("ij,ij->i", self.Phi, self.Phi)
+
+    def dense(self) -> Tensor:
+        """Return a newly computed K."""
+        self._check_memory()
+        return self.Phi @ self.Phi.mT
+
+    def matmul(self, V: Tensor) -> Tensor:
+        """Return Phi (Phi' V); O(n d t)."""
+        return self.Phi @ (self.Phi.mT @ as_tensor(V, self.device, self.dtype))
+
+    def restrict(self, idx: Index) -> "FeatureGram":
+        """Return the operator of the rows `idx`."""
+        return FeatureGram(self.Phi[idx])

@@ -1,0 +1,1 @@
+"""Greedy choice of rows, on any Gram operator: features (n, d) or columns of a kernel."""

@@ -1,0 +1,280 @@
+r"""Rows that lower variances most: BAIT, integrated variance, variance at targets.
+
+With C the covariance given the rows observed so far, a row i lowers the sum of variances of the
+rows J that are judged by
+
+.. math:: \mathrm{score}_i = \frac{\sum_{v \in J} C_{vi}^2}{C_{ii} + s^2}
+
+This one number is the score of forward BAIT for regression, of EV-GP, of undirected VTL (with J the
+targets, VTL itself), and the expected squared change of predictions in look-ahead.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from sknk.solvers._feature_gram import FeatureGram
+from sknk.solvers._gram import GramOperator, row_blocks
+from sknk.solvers._selection._residual import posterior_features, posterior_gram
+
+__all__ = ["least_variance", "variance_reductions"]
+
+_NUMBERS = 2**22  # of covariances that are held at once
+
+
+def least_variance(
+    gram: GramOperator,
+    size: int,
+    *,
+    given: Tensor,
+    noise_variance: float,
+    judged: Tensor | None = None,
+    forward: int | None = None,
+) -> Tensor:
+    """Choose the row that lowers the variances most, again and again; then drop some, if asked.
+
+    Forward, O(n d) a step on features of d columns and O(n J) on kernels. Backward, of more than
+    `size` rows the one whose loss raises variances least is dropped, again and again
+    (Ash, Goel, Krishnamurthy and Kakade 2021, algorithm 1, for regression).
+
+    Parameters
+    ----------
+    gram : GramOperator
+        K of all n rows.
+    size : int
+        b.
+    given : LongTensor of shape (t,)
+        Rows that are observed from the start.
+    noise_variance : float
+        s2 > 0, units of K.
+    judged : LongTensor of shape (J,) or None
+        Rows whose variances count; None is all n.
+    forward : int or None
+        Rows to choose before some are dropped; None is `size`.
+
+    Returns
+    -------
+    LongTensor of shape (k,)
+        In the order of choice; k < `size` where no other row lowers anything.
+    """
+    covariance = _covariance(gram, given, noise_variance, judged)
+    state = _Reductions(covariance, covariance.diag(), covariance.sums())
+    open_ = torch.ones_like(state.diag, dtype=torch.bool)
+    open_[given] = False
+    chosen = _forward(state, size if forward is None else max(size, forward), open_, noise_variance)
+    if len(chosen) <= size:
+        return chosen
+    kept = _backward(state.restrict(chosen), size, noise_variance)
+    return chosen[kept]
+
+
+def variance_reductions(
+    gram: GramOperator, *, given: Tensor, noise_variance: float, judged: Tensor | None = None
+) -> Tensor:
+    """Return by how much observing each row would lower the sum of variances, (n,).
+
+    Parameters
+    ----------
+    gram : GramOperator
+        K of all n rows.
+    given : LongTensor of shape (t,)
+        Rows that are observed.
+    noise_variance : float
+        s2 > 0, units of K.
+    judged : LongTensor of shape (J,) or None
+        Rows whose variances count; None is all n.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        Units of K.
+    """
+    covariance = _covariance(gram, given, noise_variance, judged)
+    return covariance.sums() / (covariance.diag() + noise_variance)
+
+
+def _forward(state: "_Reductions", size: int, open_: Tensor, noise_variance: float) -> Tensor:
+    """Return rows in the order in which they lower the sum of variances most."""
+    chosen: list[Tensor] = []
+    for _ in range(size):
+        scores = state.sums / (state.diag + noise_variance)
+        row = torch.where(open_, scores, -torch.inf).argmax()
+        if not (bool(open_[row]) and float(scores[row]) > 0):
+            break
+        chosen.append(row)
+        open_[row] = False
+        state.move(row, state.diag[row] + noise_variance)
+    return torch.stack(chosen) if chosen else open_.nonzero().squeeze(1)[:0]
+
+
+def _backward(state: "_Reductions", size: int, noise_variance: float) -> Tensor:
+    """Return which of all rows remain when those that lower it least are dropped."""
+    open_ = torch.ones_like(state.diag, dtype=torch.bool)
+    for _ in range(len(open_) - size):
+        left = noise_variance - state.diag  # positive but for rounding
+        rises = state.sums / left.clamp(min=torch.finfo(left.dtype).tiny)
+        row = torch.where(open_, rises, torch.inf).argmin()
+        open_[row] = False
+        state.move(row, -left[row])
+    return open_.nonzero().squeeze(1)
+
+
+class _Covariance(ABC):
+    """C of rows with each other and with those judged, while rows come and go."""
+
+    @abstractmethod
+    def diag(self) -> Tensor:
+        """Return its diagonal, (n,)."""
+
+    @abstractmethod
+    def sums(self) -> Tensor:
+        """Return the sum of C_vj^2 over the rows v judged, (n,)."""
+
+    @abstractmethod
+    def columns(self, row: Tensor) -> tuple[Tensor, Tensor]:
+        """Return c = C[:, row] and q = C[:, J] C[J, row], (n,) each."""
+
+    @abstractmethod
+    def move(self, pivot: Tensor) -> None:
+        """Subtract c c' / pivot, c that of the last :meth:`columns`."""
+
+    @abstractmethod
+    def restrict(self, rows: Tensor) -> "_Covariance":
+        """Return that of some rows; those judged stay."""
+
+
+class _Reductions:
+    """Sums of squared covariances and variances, updated by one column a move."""
+
+    def __init__(self, covariance: _Covariance, diag: Tensor, sums: Tensor) -> None:
+        self.covariance, self.diag, self.sums = covariance, diag.clone(), sums
+
+    def move(self, row: Tensor, pivot: Tensor) -> None:
+        """Observe a row, pivot = C_ii + s2, or forget it, pivot = C_ii - s2."""
+        c, q = self.covariance.columns(row)
+        self.covariance.move(pivot)
+        ratio = c / pivot
+        self.sums = self.sums - 2.0 * ratio * q + ratio.square() * self.sums[row]
+        self.diag = self.diag - ratio * c
+
+    def restrict(self, rows: Tensor) -> "_Reductions":
+        """Return the state of some rows."""
+        return _Reductions(self.covariance.restrict(rows), self.diag[rows], self.sums[rows])
+
+
+class _FeatureCovariance(_Covariance):
+    """C = Phi M Phi', and sums from B = Phi_J' Phi_J."""
+
+    def __init__(self, Phi: Tensor, B: Tensor, M: Tensor) -> None:
+        self.Phi, self.B, self.M = Phi, B, M
+
+    def diag(self) -> Tensor:
+        """Return phi' M phi of each row; M is still I."""
+        return FeatureGram(self.Phi).diag()
+
+    def sums(self) -> Tensor:
+        """Return phi' B phi of each row; M is still I."""
+        blocks = self.Phi.split(max(1, _NUMBERS // self.Phi.shape[1]))
+        return torch.cat([((phi @ self.B) * phi).sum(1) for phi in blocks])
+
+    def columns(self, row: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Phi M phi and Phi M B M phi; one pass over the features."""
+        self._v = self.M @ self.Phi[row]
+        both = torch.stack([self._v, self.M @ (self.B @ self._v)])
+        c, q = (self.Phi @ both.mT).unbind(1)
+        return c, q
+
+    def move(self, pivot: Tensor) -> None:
+        """Subtract M phi phi' M / pivot."""
+        self.M = torch.addr(self.M, self._v / -pivot, self._v)
+
+    def restrict(self, rows: Tensor) -> "_FeatureCovariance":
+        """Return that of some rows."""
+        return _FeatureCovariance(self.Phi[rows], self.B, self.M)
+
+
+class _KernelCovariance(_Covariance):
+    """C - R' R, with R of one row for each move: products with the covariance at the start."""
+
+    def __init__(self, start: GramOperator, judged: Tensor | None) -> None:
+        self.start, self.R = start, start.diag().new_zeros(0, start.shape[0])
+        self._judged = slice(None) if judged is None else judged
+        # Columns of few targets are kept; of all rows they would be a matrix of n^2.
+        self._cross = None if judged is None else start.block(slice(None), judged)
+
+    def diag(self) -> Tensor:
+        """Return the variances; nothing has moved."""
+        return self.start.diag()
+
+    def sums(self) -> Tensor:
+        """Return sums of squares, by blocks of rows; nothing has moved."""
+        n = self.start.shape[0]
+        blocks = row_blocks(n, max(1, _NUMBERS // n))
+        return torch.cat([self._rows(J).square().sum(1) for J in blocks])
+
+    def columns(self, row: Tensor) -> tuple[Tensor, Tensor]:
+        """Return C[:, row], and C[:, J] times what is judged of it."""
+        c = self.start.block(slice(None), row[None]).squeeze(1) - self.R.mT @ self.R[:, row]
+        judged = c[self._judged]
+        q = self.start.matmul(c) if self._cross is None else self._cross @ judged
+        self._c = c
+        return c, q - self.R.mT @ (self.R[:, self._judged] @ judged)
+
+    def move(self, pivot: Tensor) -> None:
+        """Append c / pivot^1/2 to R; rows only come here."""
+        self.R = torch.cat([self.R, (self._c * pivot.rsqrt())[None]])
+
+    def restrict(self, rows: Tensor) -> "_HeldCovariance":
+        """Return that of some rows, held as a table."""
+        R = self.R[:, rows].mT
+        own = self.start.block(rows, rows) - R @ R.mT
+        return _HeldCovariance(own, self._rows(rows) - R @ self.R[:, self._judged])
+
+    def _rows(self, rows: Tensor | slice) -> Tensor:
+        """Return the covariances of some rows with those judged, at the start."""
+        held = self._cross
+        return self.start.block(rows, self._judged) if held is None else held[rows]
+
+
+class _HeldCovariance(_Covariance):
+    """Tables C of few rows with each other, and with those judged."""
+
+    def __init__(self, own: Tensor, cross: Tensor) -> None:
+        self.own, self.cross = own, cross
+
+    def diag(self) -> Tensor:
+        """Return the diagonal."""
+        return self.own.diagonal()
+
+    def sums(self) -> Tensor:
+        """Return sums of squares."""
+        return self.cross.square().sum(1)
+
+    def columns(self, row: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a column, and the other rows' products with what is judged of it."""
+        self._c, self._judged = self.own[:, row].clone(), self.cross[row].clone()
+        return self._c, self.cross @ self._judged
+
+    def move(self, pivot: Tensor) -> None:
+        """Subtract from both tables."""
+        self.own = torch.addr(self.own, self._c / -pivot, self._c)
+        self.cross = torch.addr(self.cross, self._c / -pivot, self._judged)
+
+    def restrict(self, rows: Tensor) -> "_HeldCovariance":
+        """Return that of some rows."""
+        return _HeldCovariance(self.own[rows][:, rows], self.cross[rows])
+
+
+def _covariance(
+    gram: GramOperator, given: Tensor, noise_variance: float, judged: Tensor | None
+) -> _Covariance:
+    """Return the posterior covariance given some rows, in the form that suits the operator."""
+    if not isinstance(gram, FeatureGram):
+        return _KernelCovariance(posterior_gram(gram, given, noise_variance), judged)
+    Phi = gram.Phi
+    if len(given):
+        Phi = posterior_features(Phi[given], noise_variance)(Phi)
+    Phi_J = Phi if judged is None else Phi[judged]
+    identity = torch.eye(Phi.shape[1], dtype=Phi.dtype, device=Phi.device)
+    return _FeatureCovariance(Phi, Phi_J.mT @ Phi_J, identity)
