@@ -1,5 +1,6 @@
 """Batch active learning: which rows of a pool are best labelled next."""
 
+from sknk.active_learning._learner import BatchActiveLearner
 from sknk.active_learning._select_batch import select_batch
 from sknk.active_learning._selectors import (
     BAIT,
@@ -18,6 +19,7 @@ __all__ = [
     "BAIT",
     "LCMD",
     "ACSFeatures",
+    "BatchActiveLearner",
     "FrankWolfe",
     "KMeansPlusPlus",
     "MaxDet",

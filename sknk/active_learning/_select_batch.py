@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,15 @@ from sknk.kernels import EmpiricalNTK
 from sknk.kernels._adapt import as_kernel
 from sknk.solvers import FeatureGram, GramOperator, KernelGram
 
-__all__ = ["check_candidates", "choose", "generator_of", "select_batch", "selector_of"]
+__all__ = [
+    "check_candidates",
+    "choose",
+    "generator_of",
+    "open_rows",
+    "select_batch",
+    "selector_of",
+    "space_of",
+]
 
 
 def select_batch(
@@ -116,13 +125,39 @@ def select_batch(
         rows = check_candidates(candidates, len(pool), rng)
         picked = pool if rows is None else pool[rows]
         train = None if X_train is None else _checked_rows(X_train, "X_train", kernel)
-        gram = _gram(picked, train, kernel)
-        space = Space(gram, len(picked), noise_variance, _bonus(bonus, selector, pool, rows, gram))
+        space = Space(_gram(picked, train, kernel), len(picked), noise_variance)
+        space = replace(space, bonus=_bonus(bonus, selector, pool, rows, space.gram))
         generator = generator_of(rng)
         for transform in transforms:
             space = transform.apply(space, generator)
         found = choose(selector, space, batch_size, generator, mode=mode)
     return found if rows is None else rows[found]
+
+
+def space_of(pool: Any, train: Any, kernel: Any, noise_variance: float) -> Space:
+    """Return pool and training rows in the space of a kernel.
+
+    Parameters
+    ----------
+    pool : array-like or Tensor of shape (n, d)
+    train : array-like or Tensor of shape (t, d), or None
+    kernel : kernel or None
+        None takes rows as features.
+    noise_variance : float
+        Units of the kernel.
+
+    Returns
+    -------
+    Space
+
+    Raises
+    ------
+    ValueError
+        If rows are no finite table.
+    """
+    pool = _checked_rows(pool, "X", kernel)
+    train = None if train is None else _checked_rows(train, "X", kernel)
+    return Space(_gram(pool, train, kernel), len(pool), noise_variance)
 
 
 def choose(
@@ -248,6 +283,44 @@ def check_candidates(candidates: Any, n: int, rng: np.random.RandomState) -> np.
         raise ValueError(
             f"`candidates` has row {values[counts.argmax()]} {counts.max()} times; expected each "
             "row once. Pass np.unique(candidates)."
+        )
+    return rows
+
+
+def open_rows(candidates: Any, open_: np.ndarray, n: int, rng: np.random.RandomState) -> np.ndarray:
+    """Return which of n rows may be chosen, where only some have no label, (k,).
+
+    Parameters
+    ----------
+    candidates : int, array-like of int or None
+        A number of those without a label is drawn.
+    open_ : ndarray of int
+        Rows without a label.
+    n : int
+        Rows there are.
+    rng : RandomState
+        Draws.
+
+    Returns
+    -------
+    ndarray of shape (k,)
+
+    Raises
+    ------
+    ValueError
+        If they are no distinct rows, or have labels.
+    """
+    if candidates is None:
+        return open_
+    if np.ndim(candidates) == 0:
+        drawn = check_candidates(candidates, len(open_), rng)
+        return open_ if drawn is None else open_[drawn]
+    rows = check_candidates(candidates, n, rng)
+    assert rows is not None
+    known = np.setdiff1d(rows, open_)
+    if len(known):
+        raise ValueError(
+            f"`candidates` has row {known[0]}, which has a label; expected rows without one."
         )
     return rows
 

@@ -1,8 +1,10 @@
 """Selectors: which rows of a pool to label next, from inner products."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
@@ -10,13 +12,17 @@ from torch import Tensor
 from sknk.active_learning._space import Space
 from sknk.solvers import (
     GramOperator,
+    distances_before,
     frank_wolfe,
+    frank_wolfe_before,
     k_means_plus_plus,
     largest,
     largest_cells,
     least_variance,
     max_det,
     max_dist,
+    reductions_before,
+    variances_before,
 )
 
 __all__ = [
@@ -68,17 +74,46 @@ class Selector(BaseEstimator):
         ValueError
             For a mode that this selector does not have.
         """
-        if mode != "auto" and mode not in self.modes:
-            raise ValueError(
-                f"`mode` is {mode!r}; {type(self).__name__} has {', '.join(self.modes)}. Pass "
-                "'auto'."
-            )
-        chosen = self.modes[0] if mode == "auto" else mode
-        return self._select(space, size, generator, chosen)
+        return self._select(space, size, generator, self._mode(mode))
+
+    def scores_before(
+        self, space: Space, chosen: np.ndarray, *, mode: str = "auto"
+    ) -> Iterator[Tensor]:
+        """Yield how all pool rows (n,) were judged before each choice.
+
+        Parameters
+        ----------
+        space : Space
+            Pool and training rows.
+        chosen : ndarray of shape (b,)
+            Rows of the pool in the order of choice.
+        mode : {"auto", "P", "TP"}, default="auto"
+            What training rows are.
+
+        Yields
+        ------
+        Tensor of shape (n,)
+        """
+        rows = torch.from_numpy(np.asarray(chosen)).to(space.gram.device)
+        for scores in self._scores(space, rows, self._mode(mode)):
+            yield scores[: space.n_pool]
+
+    def _mode(self, mode: str) -> str:
+        if mode == "auto":
+            return self.modes[0]
+        if mode in self.modes:
+            return mode
+        raise ValueError(
+            f"`mode` is {mode!r}; {type(self).__name__} has {', '.join(self.modes)}. Pass 'auto'."
+        )
 
     @abstractmethod
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
         """Return rows of the pool."""
+
+    @abstractmethod
+    def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
+        """Yield scores of the pool's rows, and of others after them, before each choice."""
 
 
 class Random(Selector):
@@ -94,6 +129,10 @@ class Random(Selector):
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
         order = torch.randperm(space.n_pool, generator=generator)
         return order[:size].to(space.gram.device)
+
+    def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
+        n = space.n_pool
+        return (torch.full((n,), 1.0 / n, dtype=torch.float64) for _ in chosen)
 
 
 class MaxDiag(Selector):
@@ -113,6 +152,10 @@ class MaxDiag(Selector):
 
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
         return largest(space.posterior().diag(), size)
+
+    def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
+        variances = space.posterior().diag()
+        return (variances for _ in chosen)
 
 
 class MaxDet(Selector):
@@ -141,6 +184,12 @@ class MaxDet(Selector):
             bonus = torch.cat([bonus, bonus.new_zeros(len(space.train))])
         s2 = space.noise_variance
         return max_det(space.gram, size, given=space.train, noise_variance=s2, bonus=bonus)
+
+    def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
+        s2, n = space.noise_variance, space.n_pool
+        bonus = 0.0 if space.bonus is None else space.bonus
+        seen = variances_before(space.gram, chosen, given=space.train, noise_variance=s2)
+        return (variances[:n] + bonus for variances in seen)
 
 
 class BAIT(Selector):
@@ -178,6 +227,10 @@ class BAIT(Selector):
             forward=min(round(self.overselect * size), space.n_pool),
         )
 
+    def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
+        s2 = space.noise_variance
+        return reductions_before(space.gram, chosen, given=space.train, noise_variance=s2)
+
 
 class FrankWolfe(Selector):
     """Rows whose weighted sum stands for the whole pool: ACS-FW (Pinsler et al. 2019).
@@ -195,6 +248,9 @@ class FrankWolfe(Selector):
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
         return frank_wolfe(space.posterior(), size)
 
+    def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
+        return frank_wolfe_before(space.posterior(), chosen)
+
 
 class _Distances(Selector):
     """Selectors by distances to centres: training rows and those chosen, or those chosen only."""
@@ -202,10 +258,18 @@ class _Distances(Selector):
     modes = ("TP", "P")
 
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        gram, given = self._centres(space, mode)
+        return self._among(gram, size, given, generator)
+
+    def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
+        gram, given = self._centres(space, mode)
+        return distances_before(gram, chosen, given=given)
+
+    @staticmethod
+    def _centres(space: Space, mode: str) -> tuple[GramOperator, Tensor]:
         if mode == "TP":
-            return self._among(space.gram, size, space.train, generator)
-        gram = space.posterior()
-        return self._among(gram, size, space.train[:0], generator)
+            return space.gram, space.train
+        return space.posterior(), space.train[:0]
 
     @abstractmethod
     def _among(

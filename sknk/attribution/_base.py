@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from sknk._array import to_numpy
 from sknk._estimator import unchanged_on_error
+from sknk._pipelines import split_pipeline, unwrap_frozen
 from sknk._validation import fit_context
-from sknk.attribution._machine import Machine, machine_of, split_pipeline, unwrap_frozen
+from sknk.attribution._machine import Machine, machine_of
 from sknk.attribution._result import AttributionResult
 from sknk.attribution._rows import are_numbers, as_numpy, check_pair
 from sknk.kernels import EmpiricalNTK

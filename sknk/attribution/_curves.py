@@ -10,7 +10,8 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import _safe_indexing
 
 from sknk._array import to_numpy
-from sknk.attribution._machine import Machine, machine_of, unwrap_frozen
+from sknk._pipelines import unwrap_frozen
+from sknk.attribution._machine import Machine, machine_of
 
 __all__ = ["refits"]
 

@@ -11,10 +11,10 @@ from sklearn.ensemble import BaggingClassifier, BaggingRegressor
 from sklearn.utils import Tags, check_array, get_tags
 from sklearn.utils.multiclass import type_of_target
 
+from sknk._pipelines import split_pipeline, unwrap_frozen
 from sknk._validation import HasMethods
 from sknk.attribution._base import BaseAttributor, fitted_estimator
 from sknk.attribution._heads import class_numbers
-from sknk.attribution._machine import split_pipeline, unwrap_frozen
 from sknk.attribution._rows import are_numbers, as_numpy, check_pair
 from sknk.attribution._runs import drawn_seed
 from sknk.exceptions import NumericalWarning

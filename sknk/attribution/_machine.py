@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, compute_dtype, config_of
+from sknk._pipelines import split_pipeline, unwrap_frozen
 from sknk._training import TrainingSet
 from sknk._validation import check_memory
 from sknk.attribution._heads import ClassHead, Head, LatentHead, RegressionHead
@@ -246,29 +245,6 @@ class Machine:
 
     def _active_rows(self) -> Tensor:
         return as_tensor(self.rows[self.active], compute_device(), torch.float64)
-
-
-def unwrap_frozen(estimator: Any) -> Any:
-    """Return what a FrozenEstimator holds, or the estimator."""
-    while isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    return estimator
-
-
-def split_pipeline(estimator: Any) -> tuple[Callable[[Any], Any], Any]:
-    """Return the transformation of rows before the last step, and that step."""
-    estimator = unwrap_frozen(estimator)
-    if not isinstance(estimator, Pipeline):
-        return _as_it_is, estimator
-    before, final = split_pipeline(estimator.steps[-1][1])
-    if len(estimator.steps) == 1:
-        return before, final
-    head = estimator[:-1]
-    return lambda X: before(head.transform(X)), final
-
-
-def _as_it_is(X: Any) -> Any:
-    return X
 
 
 def machine_of(estimator: Any) -> Machine:

@@ -1,13 +1,12 @@
 """Exact removal of training rows from a fitted model."""
 
-import copy
 from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.pipeline import Pipeline
 
-from sknk.attribution._machine import machine_of, split_pipeline, unwrap_frozen
+from sknk._pipelines import split_pipeline, with_last_step
+from sknk.attribution._machine import machine_of
 
 __all__ = ["unlearn"]
 
@@ -74,7 +73,7 @@ def unlearn(estimator: Any, indices: Any) -> Any:
         )
     if is_classifier(final):
         _check_classes(final, rows)
-    return _rebuilt(unwrap_frozen(estimator), final._without(rows))
+    return with_last_step(estimator, final._without(rows))
 
 
 def _checked(indices: Any, n: int) -> np.ndarray:
@@ -115,13 +114,3 @@ def _counts(training: Any) -> np.ndarray:
     if Y.shape[1] == 1:
         return np.array([(Y < 0).sum(), (Y > 0).sum()])
     return (Y > 0).sum(axis=0)
-
-
-def _rebuilt(estimator: Any, final: Any) -> Any:
-    """Return the estimator with another last step."""
-    if not isinstance(estimator, Pipeline):
-        return final
-    new = copy.copy(estimator)
-    name, last = estimator.steps[-1]
-    new.steps = [*estimator.steps[:-1], (name, _rebuilt(unwrap_frozen(last), final))]
-    return new

@@ -132,15 +132,38 @@ class BaseRidge(KernelEstimator):
             before = np.delete(self._training.copies, gone)
             if not np.array_equal(training.copies, before):
                 factor = factor.reshift(self._ridge() / training.copies)
-            solved = solved_by(factor, training, self._ridge(), self.fit_intercept)
-            model = copy.copy(self)
-            kernel = None if training.precomputed else as_kernel(self.kernel_)
-            squeeze = self.dual_coef_.ndim == 1
-            model._store(training, kernel, solved.coef, solved.intercept, squeeze)
-            model._factor = ((factor.device, factor.dtype), factor)
-            model._keep_leave_one_out(solved.leave_one_out(training.left_out()))
-            if training.precomputed:
-                model.n_features_in_ = len(training.rows)  # a column of K(X, X_fit) for each
+            return self._solved_by(factor, training)
+
+    def _with(self, X: np.ndarray, Y: np.ndarray) -> Self:
+        """Return the model with rows (m, d) and coded targets (m, t) more, each of weight one.
+
+        Kernel and ridge stay, and the factor is appended to: O(u^2 m). A new row that repeats an
+        old one stays a row of its own.
+
+        Returns
+        -------
+        estimator
+        """
+        added = merge_rows(X, Y, None, precomputed=False)
+        training = self._training.followed_by(added)
+        with self._context(None), torch.no_grad():
+            kernel = as_kernel(self.kernel_)
+            shift = as_tensor(self._ridge() / added.copies, compute_device(), compute_dtype())
+            K_cross = kernel(self._training.distinct, added.distinct)
+            factor = self._factorization().append(K_cross, added.gram(kernel), shift)
+            return self._solved_by(factor, training)
+
+    def _solved_by(self, factor: Factorization, training: TrainingSet) -> Self:
+        """Return the model of other rows, whose factor is at hand."""
+        solved = solved_by(factor, training, self._ridge(), self.fit_intercept)
+        model = copy.copy(self)
+        kernel = None if training.precomputed else as_kernel(self.kernel_)
+        squeeze = self.dual_coef_.ndim == 1
+        model._store(training, kernel, solved.coef, solved.intercept, squeeze)
+        model._factor = ((factor.device, factor.dtype), factor)
+        model._keep_leave_one_out(solved.leave_one_out(training.left_out()))
+        if training.precomputed:
+            model.n_features_in_ = len(training.rows)  # a column of K(X, X_fit) for each
         return model
 
     def _keep_leave_one_out(self, loo: np.ndarray) -> None:

@@ -49,6 +49,10 @@ class LabelCoder:
             )
         self.Y = Y.astype(np.float64)
 
+    def coded(self, y: np.ndarray) -> np.ndarray:
+        """Return targets of other rows, whose classes are among those seen, (m, c)."""
+        return self._binarizer.transform(y).astype(np.float64)
+
     def labels(self, scores: np.ndarray) -> np.ndarray:
         """Return the classes of decision values."""
         if self.multilabel:

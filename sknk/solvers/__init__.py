@@ -25,6 +25,12 @@ from sknk.solvers._selection._determinant import max_det
 from sknk.solvers._selection._frank_wolfe import frank_wolfe
 from sknk.solvers._selection._greedy import largest
 from sknk.solvers._selection._reduction import least_variance, variance_reductions
+from sknk.solvers._selection._replay import (
+    distances_before,
+    frank_wolfe_before,
+    reductions_before,
+    variances_before,
+)
 from sknk.solvers._selection._residual import posterior_features, posterior_gram
 from sknk.solvers._sparse import InducingPosterior, inducing_bound, inducing_posterior
 
@@ -51,8 +57,10 @@ __all__ = [
     "Whole",
     "as_operator",
     "asymmetric_svm",
+    "distances_before",
     "evidence_cotangent",
     "frank_wolfe",
+    "frank_wolfe_before",
     "inducing_bound",
     "inducing_posterior",
     "k_means_plus_plus",
@@ -67,8 +75,10 @@ __all__ = [
     "pivoted_cholesky",
     "posterior_features",
     "posterior_gram",
+    "reductions_before",
     "resolve_solver",
     "sandwich_diagonal",
     "softmax_mode",
     "variance_reductions",
+    "variances_before",
 ]

@@ -7,6 +7,7 @@ from sklearn.linear_model import RidgeClassifier
 from sknk import NTKRidge, NTKRidgeClassifier, NumericalWarning
 from sknk.kernels import NTK
 from sknk.solvers import Cholesky, Eigh
+from tests.cases import rows
 from tests.reference import ridge as oracle
 
 # Two routes to one answer: float64 rounding times condition numbers below 1e4.
@@ -233,3 +234,16 @@ def test_classifier_leave_one_out_equals_refits(table, weights, solver, fit_inte
     # Rows of weight zero were never in: their prediction is the model's.
     expected[w == 0] = model.decision_function(X)[w == 0]
     assert_close(model.loo_predictions_, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_rows_appended_equal_a_refit(fit_intercept):
+    X, Y = rows(30), rows(30, d=2, seed=3)
+    options = {"alpha": 0.3, "fit_intercept": fit_intercept}
+    model = NTKRidge(NTK(depth=1), **options).fit(X[:22], Y[:22])
+    before = model.dual_coef_.copy()
+    longer = model._with(X[22:26], Y[22:26])._with(X[26:], Y[26:])
+    refit = NTKRidge(NTK(depth=1), **options).fit(X, Y)
+    np.testing.assert_allclose(longer.dual_coef_, refit.dual_coef_, atol=1e-11)
+    np.testing.assert_allclose(longer.predict_interval(X), refit.predict_interval(X), atol=1e-10)
+    np.testing.assert_array_equal(model.dual_coef_, before)

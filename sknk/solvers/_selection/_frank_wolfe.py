@@ -5,7 +5,7 @@ from torch import Tensor
 
 from sknk.solvers._gram import GramOperator
 
-__all__ = ["frank_wolfe"]
+__all__ = ["FrankWolfe", "frank_wolfe"]
 
 _SMALL = 1e-30  # rows without an embedding do not divide by zero
 
@@ -36,25 +36,47 @@ def frank_wolfe(gram: GramOperator, size: int) -> Tensor:
     LongTensor of shape (b,)
         In the order of choice.
     """
-    lengths = gram.diag().clamp(min=0.0).sqrt()
-    r = lengths.sum()
-    by_u = gram.matmul(torch.ones_like(lengths)[:, None]).squeeze(1)  # <phi_j, u>
-    by_w = torch.zeros_like(by_u)  # <phi_j, w>
-    w_w = w_u = torch.zeros_like(r)
-    open_ = torch.ones_like(by_u, dtype=torch.bool)
+    state = FrankWolfe(gram)
+    open_ = torch.ones_like(state.by_u, dtype=torch.bool)
     chosen: list[Tensor] = []
     for _ in range(size):
-        scores = (by_u - by_w) / (lengths + _SMALL)
-        i = torch.where(open_, scores, -torch.inf).argmax()
+        i = torch.where(open_, state.scores(), -torch.inf).argmax()
         chosen.append(i)
         open_[i] = False
-        if len(chosen) == size:
-            break
-        scale = r / (lengths[i] + _SMALL)
-        delta_delta = (r.square() - 2.0 * scale * by_w[i] + w_w).clamp(min=_SMALL)
-        step = (scale * (by_u[i] - by_w[i]) + w_w - w_u) / delta_delta
-        kept, gained = 1.0 - step, step * scale
-        w_w = kept.square() * w_w + 2.0 * kept * gained * by_w[i] + (step * r).square()
-        w_u = kept * w_u + gained * by_u[i]
-        by_w = kept * by_w + gained * gram.rows(i[None]).squeeze(0)
+        if len(chosen) < size:
+            state.step(i)
     return torch.stack(chosen) if chosen else open_.nonzero().squeeze(1)[:0]
+
+
+class FrankWolfe:
+    """The sum w of chosen embeddings, by its inner products with others.
+
+    Parameters
+    ----------
+    gram : GramOperator
+        K of all n rows.
+    """
+
+    def __init__(self, gram: GramOperator) -> None:
+        self.gram = gram
+        self.lengths = gram.diag().clamp(min=0.0).sqrt()
+        self.r = self.lengths.sum()
+        self.by_u = gram.matmul(torch.ones_like(self.lengths)[:, None]).squeeze(1)  # <phi_j, u>
+        self.by_w = torch.zeros_like(self.by_u)  # <phi_j, w>
+        self.w_w = self.w_u = torch.zeros_like(self.r)
+
+    def scores(self) -> Tensor:
+        """Return <phi_j, u - w> / r_j, (n,)."""
+        return (self.by_u - self.by_w) / (self.lengths + _SMALL)
+
+    def step(self, i: Tensor) -> None:
+        """Move w towards a row's embedding, as far as is best."""
+        by_u, by_w, r = self.by_u[i], self.by_w[i], self.r
+        scale = r / (self.lengths[i] + _SMALL)
+        squared = (r.square() - 2.0 * scale * by_w + self.w_w).clamp(min=_SMALL)  # |delta|^2
+        gamma = (scale * (by_u - by_w) + self.w_w - self.w_u) / squared
+        kept, gained = 1.0 - gamma, gamma * scale
+        moved = kept.square() * self.w_w + 2.0 * kept * gained * by_w
+        self.w_w = moved + (gamma * r).square()
+        self.w_u = kept * self.w_u + gained * by_u
+        self.by_w = kept * self.by_w + gained * self.gram.rows(i[None]).squeeze(0)

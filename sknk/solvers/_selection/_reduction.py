@@ -18,7 +18,7 @@ from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import GramOperator, row_blocks
 from sknk.solvers._selection._residual import posterior_features, posterior_gram
 
-__all__ = ["least_variance", "variance_reductions"]
+__all__ = ["Reductions", "least_variance", "reductions_of", "variance_reductions"]
 
 _NUMBERS = 2**22  # of covariances that are held at once
 
@@ -58,8 +58,7 @@ def least_variance(
     LongTensor of shape (k,)
         In the order of choice; k < `size` where no other row lowers anything.
     """
-    covariance = _covariance(gram, given, noise_variance, judged)
-    state = _Reductions(covariance, covariance.diag(), covariance.sums())
+    state = reductions_of(gram, given, noise_variance, judged)
     open_ = torch.ones_like(state.diag, dtype=torch.bool)
     open_[given] = False
     chosen = _forward(state, size if forward is None else max(size, forward), open_, noise_variance)
@@ -90,11 +89,11 @@ def variance_reductions(
     Tensor of shape (n,)
         Units of K.
     """
-    covariance = _covariance(gram, given, noise_variance, judged)
-    return covariance.sums() / (covariance.diag() + noise_variance)
+    state = reductions_of(gram, given, noise_variance, judged)
+    return state.sums / (state.diag + noise_variance)
 
 
-def _forward(state: "_Reductions", size: int, open_: Tensor, noise_variance: float) -> Tensor:
+def _forward(state: "Reductions", size: int, open_: Tensor, noise_variance: float) -> Tensor:
     """Return rows in the order in which they lower the sum of variances most."""
     chosen: list[Tensor] = []
     for _ in range(size):
@@ -108,7 +107,7 @@ def _forward(state: "_Reductions", size: int, open_: Tensor, noise_variance: flo
     return torch.stack(chosen) if chosen else open_.nonzero().squeeze(1)[:0]
 
 
-def _backward(state: "_Reductions", size: int, noise_variance: float) -> Tensor:
+def _backward(state: "Reductions", size: int, noise_variance: float) -> Tensor:
     """Return which of all rows remain when those that lower it least are dropped."""
     open_ = torch.ones_like(state.diag, dtype=torch.bool)
     for _ in range(len(open_) - size):
@@ -144,7 +143,7 @@ class _Covariance(ABC):
         """Return that of some rows; those judged stay."""
 
 
-class _Reductions:
+class Reductions:
     """Sums of squared covariances and variances, updated by one column a move."""
 
     def __init__(self, covariance: _Covariance, diag: Tensor, sums: Tensor) -> None:
@@ -158,9 +157,9 @@ class _Reductions:
         self.sums = self.sums - 2.0 * ratio * q + ratio.square() * self.sums[row]
         self.diag = self.diag - ratio * c
 
-    def restrict(self, rows: Tensor) -> "_Reductions":
+    def restrict(self, rows: Tensor) -> "Reductions":
         """Return the state of some rows."""
-        return _Reductions(self.covariance.restrict(rows), self.diag[rows], self.sums[rows])
+        return Reductions(self.covariance.restrict(rows), self.diag[rows], self.sums[rows])
 
 
 class _FeatureCovariance(_Covariance):
@@ -264,6 +263,30 @@ class _HeldCovariance(_Covariance):
     def restrict(self, rows: Tensor) -> "_HeldCovariance":
         """Return that of some rows."""
         return _HeldCovariance(self.own[rows][:, rows], self.cross[rows])
+
+
+def reductions_of(
+    gram: GramOperator, given: Tensor, noise_variance: float, judged: Tensor | None = None
+) -> Reductions:
+    """Return the sums and variances given some rows.
+
+    Parameters
+    ----------
+    gram : GramOperator
+        K of all n rows.
+    given : LongTensor of shape (t,)
+        Rows that are observed.
+    noise_variance : float
+        s2, units of K.
+    judged : LongTensor of shape (J,) or None
+        Rows whose variances count; None is all n.
+
+    Returns
+    -------
+    Reductions
+    """
+    covariance = _covariance(gram, given, noise_variance, judged)
+    return Reductions(covariance, covariance.diag(), covariance.sums())
 
 
 def _covariance(

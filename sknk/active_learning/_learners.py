@@ -1,0 +1,137 @@
+"""Estimators as active learners: where their rows live, and how they take new ones."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from torch import nn
+
+from sknk._pipelines import split_pipeline, unwrap_frozen, with_last_step
+from sknk.gaussian_process import NTKGaussianProcessClassifier, NTKGaussianProcessRegressor
+from sknk.kernels import EmpiricalNTK
+from sknk.ridge._base import BaseRidge
+from sknk.ridge._classes import RidgeClassifierMixin
+
+__all__ = ["View", "taught", "view_of"]
+
+_SKETCH = 512  # features of a network's gradients, as in the paper of LCMD
+_NOISE = 1e-6
+
+
+@dataclass(frozen=True)
+class View:
+    """How an estimator sees rows.
+
+    Attributes
+    ----------
+    before : callable
+        From rows as passed to rows of the kernel.
+    kernel : kernel or None
+        Their inner product; None where they are features.
+    noise_variance : float
+        Of labels, units of the kernel.
+    selector : str
+        The one that suits it.
+    """
+
+    before: Callable[[Any], Any]
+    kernel: Any
+    noise_variance: float
+    selector: str
+
+
+def view_of(estimator: Any, kernel: Any, X: Any, *, fitted: bool, seed: int) -> View:
+    """Return how an estimator sees rows.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted to the rows with labels, or not where there are none.
+    kernel : kernel or None
+        Another one than the estimator's own.
+    X : array-like of shape (n, d)
+        All rows; transformers of a pipeline that is not fitted are fitted to them.
+    fitted : bool
+        Whether it is.
+    seed : int
+        Of a network's sketch.
+
+    Returns
+    -------
+    View
+
+    Raises
+    ------
+    TypeError
+        If the estimator has no kernel and none is given.
+    """
+    before, final = _split(estimator, X, fitted=fitted)
+    module = final if isinstance(final, nn.Module) else getattr(final, "module_", None)
+    if isinstance(module, nn.Module):
+        own = EmpiricalNTK(module, projection=_SKETCH, sketch="gaussian", random_state=seed)
+        return View(before, kernel or own, _NOISE, "lcmd")
+    machines = BaseRidge, NTKGaussianProcessRegressor, NTKGaussianProcessClassifier
+    if isinstance(final, machines):
+        own = final.kernel_ if fitted else final.kernel
+        return View(before, kernel or own, _noise(final, fitted=fitted), "bait")
+    if kernel is None:
+        raise TypeError(
+            f"`estimator` is {type(final).__name__}, which has no kernel of its own, and `kernel` "
+            "is None. Pass a kernel such as NTK(), or a ridge, a Gaussian process or a torch "
+            "network as estimator."
+        )
+    return View(before, kernel, _NOISE, "lcmd")
+
+
+def _split(estimator: Any, X: Any, *, fitted: bool) -> tuple[Callable[[Any], Any], Any]:
+    """Return transformation and last step; without labels the first steps see all rows."""
+    estimator = unwrap_frozen(estimator)
+    if fitted or not isinstance(estimator, Pipeline):
+        return split_pipeline(estimator)
+    head = clone(estimator[:-1]).fit(X)
+    return head.transform, estimator.steps[-1][1]
+
+
+def _noise(machine: Any, *, fitted: bool) -> float:
+    """Return the ridge, or the noise variance over the amplitude."""
+    if isinstance(machine, BaseRidge):
+        return float(machine._ridge()) if fitted else float(getattr(machine, "alpha", 1.0))
+    noise = getattr(machine, "noise_variance_", None)
+    if not fitted or noise is None:
+        return _NOISE if noise is None else float(noise)
+    return float(np.mean(noise) / np.mean(machine.amplitude_))
+
+
+def taught(estimator: Any, X: Any, y: np.ndarray) -> Any | None:
+    """Return the estimator with rows more, appended to its factorization.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted; never changed.
+    X : array-like of shape (m, d)
+        New rows.
+    y : ndarray of shape (m,)
+        Their labels.
+
+    Returns
+    -------
+    estimator or None
+        None where rows cannot be appended: it has to be fitted again.
+    """
+    before, final = split_pipeline(estimator)
+    rows = np.asarray(before(X), dtype=np.float64)
+    if isinstance(final, NTKGaussianProcessRegressor):
+        return with_last_step(estimator, copy.copy(final).partial_fit(rows, y))
+    if not isinstance(final, BaseRidge) or final.kernel_ == "precomputed":
+        return None
+    if not isinstance(final, RidgeClassifierMixin):
+        Y = np.asarray(y, dtype=np.float64)[:, None]
+        return with_last_step(estimator, final._with(rows, Y))
+    if final.class_weight is not None or not np.isin(y, final.classes_).all():
+        return None  # weights of all rows, or the columns of targets, would change
+    return with_last_step(estimator, final._with(rows, final._coder.coded(y)))
