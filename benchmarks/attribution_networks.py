@@ -47,7 +47,7 @@ TEXT, IMAGES = "subj", "fashion_train_0"
 WORDS, WIDTH = 3000, 32
 EPOCHS, BATCH, RATE, CHECKPOINTS = 10, 32, 1e-3, 5
 RIDGES = np.logspace(-6, 2, 17)  # in units of the kernel's mean diagonal
-ESTIMATES = {"brier": 100, "evidence": 50}
+ESTIMATES = {"brier": 16, "evidence": 12}
 FREESHAP = "FreeShap"
 OTHERS = {  # what FreeShap has to be above
     "influence functions": ("influence, kernel", "influence, last layer"),
