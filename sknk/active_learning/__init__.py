@@ -1,6 +1,7 @@
 """Batch active learning: which rows of a pool are best labelled next."""
 
 from sknk.active_learning._learner import BatchActiveLearner
+from sknk.active_learning._run import LearningCurves, run_active_learning
 from sknk.active_learning._select_batch import select_batch
 from sknk.active_learning._selectors import (
     BAIT,
@@ -22,6 +23,7 @@ __all__ = [
     "BatchActiveLearner",
     "FrankWolfe",
     "KMeansPlusPlus",
+    "LearningCurves",
     "MaxDet",
     "MaxDiag",
     "MaxDist",
@@ -31,5 +33,6 @@ __all__ = [
     "Selector",
     "Sketch",
     "Transform",
+    "run_active_learning",
     "select_batch",
 ]

@@ -7,19 +7,15 @@ import numpy as np
 
 from sknk._array import to_numpy
 from sknk._estimator import unchanged_on_error
+from sknk._fingerprint import described, fingerprint
 from sknk._validation import Interval, StrOptions, fit_context, validate_data
 from sknk.attribution._base import MachineAttributor
-from sknk.attribution._closed import (
-    CONSTRAINTS,
-    judged_games,
-    named_utility,
-    pointwise_of,
-)
+from sknk.attribution._closed import CONSTRAINTS, judged_games, named_utility, pointwise_of
 from sknk.attribution._folds import fold_game, folds
 from sknk.attribution._games import EvidenceGame, Game, ValidationGame
 from sknk.attribution._groups import rows_of_groups
 from sknk.attribution._machine import Machine
-from sknk.attribution._runs import Run, described, drawn_seed, fingerprint
+from sknk.attribution._runs import Run, drawn_seed
 from sknk.attribution._samplers import (
     Antithetic,
     Permutations,
