@@ -50,13 +50,13 @@ class Moves:
         """Yield the changed outputs (b, m, C) and variances (b, m), some rows at a time."""
         few = max(1, numbers // max(self.outputs.numel(), 1))
         for q in row_blocks(len(self.rows), few):
-            along = self.G[q]  # (b, m)
-            moved = along[:, :, None] * self.r[q, None]
-            moved += self.delta[q, None] * self.h[:, None] + self.outputs
+            along = self.G[q]  # (b, m); columns come first in memory: sums and maxima are fast
+            moved = self.r[q].mT[:, :, None] * along
+            moved += self.outputs.mT[:, None] + self.delta[q].mT[:, :, None] * self.h
             variance = self.variance
             if variance is not None:
                 variance = variance - self.gain[q, None] * along.square()
-            yield q, moved, variance
+            yield q, moved.movedim(0, -1), variance
 
     def slopes(self, by_outputs: Tensor, by_variance: Tensor | None = None) -> Tensor:
         """Return the derivative of a function of outputs and variances along each move, (q,).
