@@ -220,7 +220,7 @@ class BAIT(Selector):
 
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
         return least_variance(
-            space.gram,
+            space.stored().gram,
             size,
             given=space.train,
             noise_variance=space.noise_variance,
@@ -229,7 +229,8 @@ class BAIT(Selector):
 
     def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
         s2 = space.noise_variance
-        return reductions_before(space.gram, chosen, given=space.train, noise_variance=s2)
+        gram = space.stored().gram
+        return reductions_before(gram, chosen, given=space.train, noise_variance=s2)
 
 
 class FrankWolfe(Selector):

@@ -1,11 +1,19 @@
 """Pool and training rows in one inner-product space: what selectors see."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from sknk.solvers import FeatureGram, GramOperator, posterior_features, posterior_gram
+from sknk._validation import memory_budget
+from sknk.solvers import (
+    DenseGram,
+    FeatureGram,
+    GramOperator,
+    KernelGram,
+    posterior_features,
+    posterior_gram,
+)
 
 __all__ = ["Space"]
 
@@ -35,6 +43,22 @@ class Space:
     def train(self) -> Tensor:
         """The training rows, (t,)."""
         return torch.arange(self.n_pool, self.gram.shape[0], device=self.gram.device)
+
+    def stored(self) -> "Space":
+        """Return the same space, a kernel's matrix stored where it fits into half the budget.
+
+        For selectors that need all pairs of rows again and again; the numbers are the same.
+
+        Returns
+        -------
+        Space
+        """
+        gram, n = self.gram, self.gram.shape[0]
+        if not isinstance(gram, KernelGram):
+            return self
+        if 2.0 * n * n * gram.dtype.itemsize > memory_budget(gram.device):
+            return self
+        return replace(self, gram=DenseGram(gram.dense()))
 
     def posterior(self) -> GramOperator:
         """Return the covariance of pool rows given the training rows."""

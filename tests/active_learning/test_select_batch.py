@@ -3,6 +3,7 @@ import pytest
 import torch
 from sklearn.gaussian_process.kernels import RBF
 
+from sknk import config_context
 from sknk.active_learning import BAIT, LCMD, MaxDet, Random, select_batch
 from sknk.active_learning._selectors import SELECTORS
 from sknk.exceptions import NumericalWarning
@@ -235,3 +236,20 @@ def test_batch_on_gpu_agrees_with_cpu(method, kernel, cuda):
     expected = chosen(method, kernel=kernel, X_train=TRAIN)
     found = chosen(method, kernel=kernel, X_train=TRAIN, device=str(cuda))
     np.testing.assert_array_equal(found, expected)
+
+
+def test_bait_stores_the_kernel_only_where_it_fits():
+    class Counted(NTK):
+        """Counts what it is asked for."""
+
+        def matmul(self, X, Y, V):
+            asked.append(len(V))
+            return super().matmul(X, Y, V)
+
+    asked = []
+    fits = chosen("bait", kernel=Counted(depth=1), X_train=TRAIN)
+    assert not asked
+    with config_context(memory_budget=2 * 52 * 52 * 8 - 1):
+        tight = chosen("bait", kernel=Counted(depth=1), X_train=TRAIN)
+    assert asked == 8 * [52]
+    np.testing.assert_array_equal(tight, fits)
