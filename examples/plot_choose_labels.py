@@ -34,10 +34,10 @@ def learner(selector: str) -> BatchActiveLearner:
 # Learning curves
 # ---------------
 # :func:`~sknk.active_learning.run_active_learning` plays the game on labels that are known: first
-# labels and test rows are drawn, the same for everyone, then query, teach, score. ``"bait"`` asks for
-# rows whose labels lower the summed predictive variance most, ``"lcmd"`` for the farthest row of the
-# largest cluster of rows without labels. A lesson appends to the factorization; nothing is fitted
-# again.
+# labels and test rows are drawn, the same for everyone, then query, teach, score. ``"bait"`` asks
+# for rows whose labels lower the summed predictive variance most, ``"lcmd"`` for the farthest row
+# of the largest cluster of rows without labels. A lesson appends to the factorization; nothing is
+# fitted again.
 
 learners = {name: learner(name) for name in ("bait", "lcmd", "random")}
 curves = run_active_learning(learners, X, y, n_initial=20, n_batches=6, n_splits=3, random_state=0)
