@@ -58,9 +58,9 @@ def select_batch(
     ----------
     X_pool : array-like or Tensor of shape (n, d)
         Rows to choose from; features if `kernel` is None, in float32 or float64 as they are.
-    method : {"random", "maxdiag", "maxdet", "bait", "bait-fb", "frank-wolfe", "maxdist", \
-            "kmeans++", "lcmd"} or Selector
-        How to choose.
+    method : str or Selector
+        How to choose: "random", "maxdiag", "maxdet", "bait", "bait-fb", "frank-wolfe", "maxdist",
+        "kmeans++" or "lcmd".
     batch_size : int
         How many; clipped to the candidates, with a warning.
     kernel : sknk or scikit-learn kernel, default=None
