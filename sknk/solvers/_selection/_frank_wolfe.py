@@ -13,7 +13,8 @@ _SMALL = 1e-30  # rows without an embedding do not divide by zero
 def frank_wolfe(gram: GramOperator, size: int) -> Tensor:
     r"""Choose rows whose embeddings sum up to u = sum_j phi_j, by steps of Frank and Wolfe: ACS-FW.
 
-    With r_j the length of phi_j, r = sum_j r_j and w the sum of those chosen, the next row and its step are
+    With r_j the length of phi_j, r = sum_j r_j and w the sum of those chosen, the next row and its
+    step are
 
     .. math:: i = \arg\max_j \frac{\langle \phi_j, u - w \rangle}{r_j}, \quad
               \delta = \frac{r}{r_i} \phi_i - w, \quad
