@@ -78,6 +78,7 @@ CURVES = {  # action, order: parts
 PEER_ORDERS, PEER_SECONDS = 50, 30.0
 SAME_ROWS, OTHER_ROWS, DRAWS, EACH_JUDGED = 100, 200, 10, 50
 STABLE_ESTIMATES = 200
+ROUNDS = 5
 TIMED = ("openml/2dplanes", "uci121/optical", "uci121/spambase")
 
 Lines = dict[str, Any]
@@ -103,7 +104,7 @@ def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
             if "stability" in asked:
                 found["stability"] = stability(tables, store, quick)
         if "seconds" in asked:
-            found["seconds"] = seconds(tables, peers["pyDVL"], quick)
+            found["seconds"] = seconds(tables, peers["pyDVL"], store, quick)
     finally:
         for peer in peers.values():
             if isinstance(peer, Peer):
@@ -325,29 +326,35 @@ def signs(table: Lines, same: int, others: int, draws: int, each: int, n_iter: i
 # --- seconds --------------------------------------------------------------------------------------
 
 
-def seconds(tables: Lines, peer: Peer | str, quick: bool) -> Lines:
+def seconds(tables: Lines, peer: Peer | str, store: Store, quick: bool) -> Lines:
     """Time `find_label_errors` and Data-OOB in turn, two threads or processes for everyone."""
     found: Lines = {}
+    settings = {"sources": package_sources(), "rows": (120, 60) if quick else (ROWS, JUDGED)}
     for name in TIMED:
-        if name not in tables:
-            continue
-        case = Case(tables[name], 0, *((120, 60) if quick else (ROWS, JUDGED)))
-        arrays = case.for_peers(kernels=False) | {"threads": np.array(2)}
-        runs = {
-            FINDER: timed(partial(find_label_errors, pipeline(), case.X, case.y)),
-            "Data-OOB": timed(partial(out_of_bag, case, 2)),
-        }
-        if isinstance(peer, Peer):
-            for who, model in (("pyDVL, Data-OOB", "out_of_bag"), ("pyDVL, KNN-Shapley", "knn")):
-                runs[who] = partial(worked, peer, model, arrays)
-        spent = interleave(runs, 1 if quick else 7)
-        found[name] = {
-            "seconds": {who: summary(line) for who, line in spent.items()},
-            "times_faster": {w: ratio(spent[w], spent[FINDER]) for w in spent if w != FINDER},
-        }
-        medians = {who: line["median"] for who, line in found[name]["seconds"].items()}
-        print(f"{name}, seconds: {medians}", flush=True)
+        if name in tables:
+            fit = partial(in_turn, tables[name], peer, quick)
+            found[name] = store.get(["seconds", name], settings, fit)
+            line = found[name].get("spent", {})
+            print(f"{name}, seconds: { ({w: x['median'] for w, x in line.items()}) }", flush=True)
     return found
+
+
+def in_turn(table: Lines, peer: Peer | str, quick: bool) -> Result:
+    """Return seconds of everyone on one table, round after round."""
+    case = Case(table, 0, *((120, 60) if quick else (ROWS, JUDGED)))
+    arrays = case.for_peers(kernels=False) | {"threads": np.array(2)}
+    runs = {
+        FINDER: timed(partial(find_label_errors, pipeline(), case.X, case.y)),
+        "Data-OOB": timed(partial(out_of_bag, case, 2)),
+    }
+    if isinstance(peer, Peer):
+        for who, model in (("pyDVL, Data-OOB", "out_of_bag"), ("pyDVL, KNN-Shapley", "knn")):
+            runs[who] = partial(worked, peer, model, arrays)
+    spent = interleave(runs, 1 if quick else ROUNDS)
+    return {
+        "spent": {who: summary(line) for who, line in spent.items()},
+        "times_faster": {w: ratio(spent[w], spent[FINDER]) for w in spent if w != FINDER},
+    }
 
 
 def worked(peer: Peer, model: str, arrays: Scores) -> float:
