@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sknk._array import to_numpy
 
-__all__ = ["as_rows", "is_missing", "lesson", "rows_of"]
+__all__ = ["as_rows", "both_dtype", "is_missing", "lesson", "rows_of"]
 
 
 def as_rows(X: Any) -> Any:
@@ -20,6 +20,12 @@ def as_rows(X: Any) -> Any:
 def rows_of(X: Any, index: np.ndarray) -> Any:
     """Return some rows, by number or by a mask."""
     return X.iloc[index] if hasattr(X, "iloc") else X[index]
+
+
+def both_dtype(y: np.ndarray, labels: np.ndarray) -> np.dtype[Any]:
+    """Return a dtype that holds old and new labels as they are: numbers never become text."""
+    numbers = {y.dtype.kind in "biuf", labels.dtype.kind in "biuf"}
+    return np.dtype(object) if len(numbers) == 2 else np.result_type(y, labels)
 
 
 def is_missing(y: np.ndarray, missing_label: Any) -> np.ndarray:

@@ -14,14 +14,13 @@ from sklearn.utils import (
     column_or_1d,
     get_tags,
 )
-from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from sknk._array import config_of, to_numpy
 from sknk._estimator import PLACE_CONSTRAINTS, unchanged_on_error
 from sknk._validation import Interval, StrOptions, fit_context, validate_data
-from sknk.active_learning._labels import as_rows, is_missing, lesson, rows_of
-from sknk.active_learning._learners import View, taught, view_of
+from sknk.active_learning._labels import as_rows, both_dtype, is_missing, lesson, rows_of
+from sknk.active_learning._learners import View, default_for, taught, view_of
 from sknk.active_learning._select_batch import (
     choose,
     generator_of,
@@ -32,7 +31,7 @@ from sknk.active_learning._select_batch import (
 from sknk.active_learning._selectors import Selector
 from sknk.active_learning._space import Space
 from sknk.active_learning._transforms import Transform
-from sknk.ridge import NTKRidge, NTKRidgeClassifier
+from sknk.ridge import NTKRidge
 
 __all__ = ["BatchActiveLearner"]
 
@@ -49,8 +48,9 @@ class BatchActiveLearner(BaseEstimator):
     ----------
     estimator : estimator, torch network in a skorch net, or None, default=None
         Regressor or classifier, or a Pipeline that ends in one: rows are compared behind its
-        transformers. None is :class:`~sknk.NTKRidge` for numbers and
-        :class:`~sknk.NTKRidgeClassifier` for classes.
+        transformers. None is :class:`~sknk.NTKRidge` for labels that are floating-point numbers,
+        :class:`~sknk.NTKRidgeClassifier` for others; where nan stands for no label, numbers of
+        classes are floating-point too, and the classifier has to be passed.
     selector : "auto", str or Selector, default="auto"
         As `method` of :func:`select_batch`; "auto" is "bait" for ridges and Gaussian processes with
         their own kernel, "lcmd" otherwise.
@@ -227,6 +227,8 @@ class BatchActiveLearner(BaseEstimator):
         """
         check_is_fitted(self, "is_labelled_")
         pool = self.X_fit_ if X is None else as_rows(X)
+        if X is not None:
+            validate_data(self, pool, reset=False, dtype=None, ensure_all_finite=False)
         open_ = np.flatnonzero(~self.is_labelled_) if X is None else np.arange(len(pool))
         if not len(open_):
             raise ValueError(
@@ -272,7 +274,7 @@ class BatchActiveLearner(BaseEstimator):
         check_is_fitted(self, "is_labelled_")
         rows, labels = lesson(indices, y, self.is_labelled_, self.missing_label)
         with unchanged_on_error(self):
-            y_fit = self.y_fit_.astype(np.result_type(self.y_fit_, labels), copy=True)
+            y_fit = self.y_fit_.astype(both_dtype(self.y_fit_, labels), copy=True)
             y_fit[rows] = labels
             labelled = self.is_labelled_.copy()
             labelled[rows] = True
@@ -329,10 +331,9 @@ class BatchActiveLearner(BaseEstimator):
 
     def _fitted(self, X: Any, y: np.ndarray) -> Any:
         """Return the estimator fitted to rows with labels."""
-        if self.estimator is not None:
-            return clone(self.estimator).fit(X, y)
-        numbers = type_of_target(y).startswith("continuous")
-        return (NTKRidge() if numbers else NTKRidgeClassifier()).fit(X, y)
+        if y.dtype == object:  # labels beside a missing one of another type
+            y = np.asarray(y.tolist())
+        return clone(default_for(self.estimator, y)).fit(X, y)
 
     def _rng(self) -> np.random.RandomState:
         """Return what a query draws from: of a number the same for as many labels."""

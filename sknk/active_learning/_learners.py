@@ -13,10 +13,11 @@ from torch import nn
 from sknk._pipelines import split_pipeline, unwrap_frozen, with_last_step
 from sknk.gaussian_process import NTKGaussianProcessClassifier, NTKGaussianProcessRegressor
 from sknk.kernels import EmpiricalNTK
+from sknk.ridge import NTKRidge, NTKRidgeClassifier
 from sknk.ridge._base import BaseRidge
 from sknk.ridge._classes import RidgeClassifierMixin
 
-__all__ = ["View", "taught", "view_of"]
+__all__ = ["View", "default_for", "taught", "view_of"]
 
 _SKETCH = 512  # features of a network's gradients, as in the paper of LCMD
 _NOISE = 1e-6
@@ -42,6 +43,13 @@ class View:
     kernel: Any
     noise_variance: float
     selector: str
+
+
+def default_for(estimator: Any, y: np.ndarray) -> Any:
+    """Return the estimator, or the ridge that suits labels: floating-point ones are numbers."""
+    if estimator is not None:
+        return estimator
+    return NTKRidge() if y.dtype.kind == "f" else NTKRidgeClassifier()
 
 
 def view_of(estimator: Any, kernel: Any, X: Any, *, fitted: bool, seed: int) -> View:
@@ -81,8 +89,8 @@ def view_of(estimator: Any, kernel: Any, X: Any, *, fitted: bool, seed: int) -> 
     if kernel is None:
         raise TypeError(
             f"`estimator` is {type(final).__name__}, which has no kernel of its own, and `kernel` "
-            "is None. Pass a kernel such as NTK(), or a ridge, a Gaussian process or a torch "
-            "network as estimator."
+            "is None. Pass a kernel such as NTK(), or a ridge or a Gaussian process as estimator, "
+            "or a torch network: in a skorch net it is there once rows have labels."
         )
     return View(before, kernel, _NOISE, "lcmd")
 
@@ -92,8 +100,12 @@ def _split(estimator: Any, X: Any, *, fitted: bool) -> tuple[Callable[[Any], Any
     estimator = unwrap_frozen(estimator)
     if fitted or not isinstance(estimator, Pipeline):
         return split_pipeline(estimator)
+    last = estimator.steps[-1][1]
+    if len(estimator.steps) == 1:
+        return _split(last, X, fitted=False)
     head = clone(estimator[:-1]).fit(X)
-    return head.transform, estimator.steps[-1][1]
+    before, final = _split(last, head.transform(X), fitted=False)
+    return lambda rows: before(head.transform(rows)), final
 
 
 def _noise(machine: Any, *, fitted: bool) -> float:

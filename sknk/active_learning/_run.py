@@ -19,6 +19,7 @@ from sknk._progress import progress
 from sknk._validation import check_pandas_support
 from sknk.active_learning._labels import as_rows, rows_of
 from sknk.active_learning._learner import BatchActiveLearner
+from sknk.active_learning._learners import default_for
 
 __all__ = ["LearningCurves", "run_active_learning"]
 
@@ -124,8 +125,9 @@ def run_active_learning(
     random_state : int, RandomState instance or None, default=None
         Of splits and queries.
     path : str, Path or None, default=None
-        A file that keeps every step, one line of JSON each. A run with the same data and settings
-        goes on where that file ends; one with others is refused.
+        A file that keeps every step, one line of JSON each. A run of the same rows, labels and seed
+        goes on where that file ends: steps of the same learners and sizes count. A file of others
+        is refused.
     verbose : int or bool, default=0
         Show a progress bar.
 
@@ -162,14 +164,15 @@ def run_active_learning(
     check_consistent_length(X, y)
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     n_labels = n_initial + _batch_size(named) * np.arange(n_batches + 1)
-    splits = _Splits(X, y, n_initial, test_size, seed, _classify(named))
+    splits = _Splits(X, y, n_initial, test_size, seed, _classify(named, y))
     splits.check(int(n_labels[-1]))
     diary = _Diary(path, fingerprint(X if hasattr(X, "iloc") else np.asarray(X), y, seed))
     scores = {name: np.empty((n_splits, n_batches + 1)) for name in named}
     chosen: dict[str, list[list[np.ndarray]]] = {name: [] for name in named}
     runs = [(name, number) for number in range(n_splits) for name in named]
     for name, number in progress(runs, verbose=verbose, unit="curve"):
-        learner = clone(named[name]).set_params(random_state=splits.seed_of(number))
+        learner = clone(named[name])
+        learner.set_params(random_state=splits.seed_of(number), missing_label=np.nan)
         page = diary.page(name, repr(named[name]), [n_initial, test_size, repr(scoring), number])
         steps = list(_steps(learner, X, y, *splits.of(number), n_batches, scoring, page))
         scores[name][number] = [score for _, score in steps]
@@ -193,13 +196,14 @@ def _steps(
     labels = np.where(np.arange(len(rows)) < len(first), y[rows], np.nan)
     X_fit, X_test, y_test = rows_of(X, rows), rows_of(X, test), y[test]
     done = page.steps[: n_batches + 1]
+    yield from done
+    if len(done) > n_batches:
+        return
     place = np.full(len(y), -1)
     place[rows] = np.arange(len(rows))
-    for asked, _ in done:  # what was asked before the run was cut
-        labels[place[asked]] = y[asked]
-    if len(done) <= n_batches:
-        learner.fit(X_fit, labels)
-    yield from done
+    learner.fit(X_fit, labels)
+    for asked, _ in done[1:]:  # the lessons of a run that was cut, in their order
+        learner.teach(place[asked], y[asked])
     for step in range(len(done), n_batches + 1):
         asked = np.empty(0, dtype=int)
         if step:
@@ -232,8 +236,9 @@ def _batch_size(named: Mapping[str, BatchActiveLearner]) -> int:
     return sizes.pop()
 
 
-def _classify(named: Mapping[str, BatchActiveLearner]) -> bool:
-    return any(is_classifier(split_pipeline(one.estimator)[1]) for one in named.values())
+def _classify(named: Mapping[str, BatchActiveLearner], y: np.ndarray) -> bool:
+    every = (split_pipeline(default_for(one.estimator, y))[1] for one in named.values())
+    return any(is_classifier(final) for final in every)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,10 @@ def select_batch(
 
     Selectors see rows by their inner products: :math:`k(x, x')` of a kernel, or
     :math:`\phi(x)^\top \phi(x')` where the rows are features themselves. Features of d columns take
-    O(b n d) time and memory for a few numbers a row beside them; kernels as many of their
-    columns, one at a time, unless a method says otherwise ("bait" sums over all pairs of rows).
+    O(b n d) time, and memory for a copy of them where there are training rows or candidates, for
+    another where a method needs their posterior ("P"); else for a few numbers a row. Kernels take
+    as many of their columns, one at a time, unless a method says otherwise ("bait" sums over all
+    pairs of rows).
 
     Parameters
     ----------
@@ -186,6 +189,11 @@ def choose(
     -------
     ndarray of shape (b,)
 
+    Raises
+    ------
+    ValueError
+        If `batch_size` is no positive number.
+
     Warns
     -----
     UserWarning
@@ -194,6 +202,8 @@ def choose(
         If rows are drawn at random.
     """
     n = space.n_pool
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ValueError(f"`batch_size` is {batch_size!r}; expected a whole number of at least 1.")
     if batch_size > n:
         warnings.warn(
             f"`batch_size` is {batch_size} and there are {n} candidates; all of them are returned.",
@@ -205,8 +215,8 @@ def choose(
         return found
     warnings.warn(
         f"{type(selector).__name__} found {len(found)} rows that add something to those chosen; "
-        f"{size - len(found)} more were drawn at random. The pool may repeat rows, or its features "
-        "may be fewer than the batch.",
+        f"{size - len(found)} more were drawn at random. The pool may repeat rows, its features "
+        "may be fewer than the batch, or float32 features may be far from zero: center them.",
         NumericalWarning,
         stacklevel=3,
     )
@@ -351,7 +361,7 @@ def _gram(pool: Any, train: Any, kernel: Any) -> GramOperator:
         raise ValueError(
             f"`X_train` has {train.shape[1]} features and `X_pool` {pool.shape[1]}; expected equal."
         )
-    narrow = kernel is None and all("float32" in str(part.dtype) for part in parts)
+    narrow = kernel is None and "float32" in str(pool.dtype)  # training rows follow the pool
     dtype = torch.float32 if narrow else row_dtype(device)
     rows = [as_tensor(part, device, dtype) for part in parts]
     stacked = rows[0] if len(rows) == 1 else torch.cat(rows)

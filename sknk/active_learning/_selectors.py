@@ -179,17 +179,17 @@ class MaxDet(Selector):
     takes_bonus = True
 
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        return max_det(space.gram, size, **self._settings(space))
+
+    def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
+        return variances_before(space.gram, chosen, **self._settings(space))
+
+    @staticmethod
+    def _settings(space: Space) -> dict[str, Any]:
         bonus = space.bonus
         if bonus is not None:
             bonus = torch.cat([bonus, bonus.new_zeros(len(space.train))])
-        s2 = space.noise_variance
-        return max_det(space.gram, size, given=space.train, noise_variance=s2, bonus=bonus)
-
-    def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
-        s2, n = space.noise_variance, space.n_pool
-        bonus = 0.0 if space.bonus is None else space.bonus
-        seen = variances_before(space.gram, chosen, given=space.train, noise_variance=s2)
-        return (variances[:n] + bonus for variances in seen)
+        return {"given": space.train, "noise_variance": space.noise_variance, "bonus": bonus}
 
 
 class BAIT(Selector):

@@ -68,7 +68,13 @@ class Rescale(Transform):
         if factor is None:
             diag = space.gram.diag()
             known = diag[space.train] if len(space.train) else diag
-            factor = float(known.mean()) ** -0.5
+            mean = float(known.mean())
+            if not mean > 0:
+                raise ValueError(
+                    f"The mean of K(x, x) is {mean} over {len(known)} rows; expected a positive "
+                    "number. Pass a `factor`."
+                )
+            factor = mean**-0.5
         gram = space.gram
         if isinstance(gram, FeatureGram):
             return replace(space, gram=FeatureGram(gram.Phi * factor))

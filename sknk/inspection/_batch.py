@@ -135,7 +135,7 @@ class BatchDisplay:
             All rows.
         chosen : array-like of int of shape (b,)
             Rows of the batch.
-        labelled : array-like of int, default=()
+        labelled : array-like of int, or of bool of shape (n,), default=()
             Rows with labels.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
@@ -158,14 +158,7 @@ class BatchDisplay:
         pyplot(f"{cls.__name__}.from_predictions")
         names = ("", "") if not hasattr(X, "columns") else tuple(map(str, X.columns[:2]))
         X = check_array(X, dtype=np.float64)
-        rows = np.asarray(chosen, dtype=int)
-        known = np.asarray(labelled, dtype=int)
-        for name, some in (("chosen", rows), ("labelled", known)):
-            bad = some[(some < 0) | (some >= len(X))]
-            if len(bad):
-                raise ValueError(
-                    f"`{name}` has row {bad[0]}; expected rows from 0 to {len(X) - 1}."
-                )
+        rows, known = _rows(chosen, "chosen", len(X)), _rows(labelled, "labelled", len(X))
         if X.shape[1] > 2:
             components = PCA(2).fit(X)
             shares = 100.0 * components.explained_variance_ratio_
@@ -220,3 +213,19 @@ class BatchDisplay:
         ax.legend(fontsize="small")
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+def _rows(rows: Any, name: str, n: int) -> np.ndarray:
+    """Return numbers of rows, of a mask too."""
+    found = np.asarray(rows)
+    if found.dtype.kind == "b" and len(found) == n:
+        return np.flatnonzero(found)
+    if found.size and found.dtype.kind not in "iu":
+        raise ValueError(
+            f"`{name}` has dtype {found.dtype} and {len(found)} entries; expected numbers of rows, "
+            f"or a mask of {n}."
+        )
+    bad = found[(found < 0) | (found >= n)]
+    if len(bad):
+        raise ValueError(f"`{name}` has row {bad[0]}; expected rows from 0 to {n - 1}.")
+    return found.astype(int)

@@ -144,7 +144,8 @@ class BaseRidge(KernelEstimator):
         -------
         estimator
         """
-        added = merge_rows(X, Y, None, precomputed=False)
+        unit = None if self._training.unit is None else np.ones(len(X))
+        added = merge_rows(X, Y, None, precomputed=False, unit=unit)
         training = self._training.followed_by(added)
         with self._context(None), torch.no_grad():
             kernel = as_kernel(self.kernel_)

@@ -6,7 +6,10 @@ from torch import Tensor
 from sknk._array import as_tensor
 from sknk.solvers._gram import GramOperator, Index
 
-__all__ = ["FeatureGram"]
+__all__ = ["CentredFeatureGram", "FeatureGram"]
+
+_NUMBERS = 2**22  # of differences that are formed at once
+_MOST = 0.9  # part of the squared norms that the mean has before it is subtracted
 
 
 class FeatureGram(GramOperator):
@@ -56,6 +59,56 @@ class FeatureGram(GramOperator):
         """Return Phi (Phi' V); O(n d t)."""
         return self.Phi @ (self.Phi.mT @ as_tensor(V, self.device, self.dtype))
 
+    def centred(self) -> "GramOperator":
+        """Return the inner products of features less their mean, where that is most of them."""
+        mean = self.Phi.mean(0)
+        if float(mean.square().sum()) < _MOST * float(self.diag().mean()):
+            return self
+        return CentredFeatureGram(self.Phi, mean)
+
     def restrict(self, idx: Index) -> "FeatureGram":
         """Return the operator of the rows `idx`."""
         return FeatureGram(self.Phi[idx])
+
+
+class CentredFeatureGram(FeatureGram):
+    """The inner products of features less a mean, which are never formed.
+
+    Distances are those of the features, but come from numbers as small as they are themselves.
+
+    Parameters
+    ----------
+    Phi : Tensor of shape (n, d)
+        Features.
+    mean : Tensor of shape (d,)
+        What is subtracted.
+    """
+
+    def __init__(self, Phi: Tensor, mean: Tensor) -> None:
+        super().__init__(Phi)
+        self.mean = mean
+
+    def block(self, i: Index, j: Index) -> Tensor:
+        """Return (Phi[i] - mean) (Phi[j] - mean)', by the features themselves."""
+        right = (self.Phi[j] - self.mean).mT
+        return self.Phi[i] @ right - self.mean @ right
+
+    def diag(self) -> Tensor:
+        """Return the squared norms, (n,), by blocks of rows."""
+        blocks = self.Phi.split(max(1, _NUMBERS // self.Phi.shape[1]))
+        return torch.cat([(phi - self.mean).square().sum(1) for phi in blocks])
+
+    def dense(self) -> Tensor:
+        """Return a newly computed K."""
+        self._check_memory()
+        return self.block(slice(None), slice(None))
+
+    def matmul(self, V: Tensor) -> Tensor:
+        """Return K V."""
+        V = as_tensor(V, self.device, self.dtype)
+        right = self.Phi.mT @ V - torch.outer(self.mean, V.sum(0))
+        return self.Phi @ right - self.mean @ right
+
+    def restrict(self, idx: Index) -> "CentredFeatureGram":
+        """Return the operator of the rows `idx`, the mean as it is."""
+        return CentredFeatureGram(self.Phi[idx], self.mean)

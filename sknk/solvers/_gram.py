@@ -106,6 +106,10 @@ class GramOperator(ABC):
             out[block] = self.rows(block) @ V
         return out
 
+    def centred(self) -> "GramOperator":
+        """Return an operator with the same distances, of smaller numbers where that is cheap."""
+        return self
+
     def restrict(self, idx: Index) -> "GramOperator":
         """Return the operator of the rows and columns `idx`."""
         return DenseGram(self.block(idx, idx))

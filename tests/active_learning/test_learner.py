@@ -338,3 +338,57 @@ def test_rows_that_are_not_finite_are_refused():
 def test_learner_on_gpu_agrees_with_cpu(name, cuda):
     expected = learner(name).query()
     np.testing.assert_array_equal(learner(name, device=str(cuda)).query(), expected)
+
+
+# --- what a review found -------------------------------------------------------------------------
+
+
+def test_default_estimator_follows_the_dtype_of_labels():
+    whole = np.where(KNOWN, np.round(10.0 * NUMBERS), np.nan)
+    model = BatchActiveLearner().fit(X, whole)
+    assert type(model.estimator_) is NTKRidge
+    classes = np.where(KNOWN, (NUMBERS > 0).astype(int), -1)
+    model = BatchActiveLearner(missing_label=-1).fit(X, classes)
+    assert type(model.estimator_) is NTKRidgeClassifier
+    mixed = np.where(KNOWN, NUMBERS, None)
+    assert type(BatchActiveLearner(missing_label=None).fit(X, mixed).estimator_) is NTKRidge
+
+
+def test_teaching_repeated_rows_calibrates_as_a_refit():
+    grid = np.round(X / 2.0)
+    classes = (grid[:, 0] > grid[:, 1]).astype(float)
+    first = np.arange(40) < 20
+    model = BatchActiveLearner(NTKRidgeClassifier(KERNEL, alpha=0.1))
+    model.fit(grid, np.where(first, classes, np.nan)).teach(np.flatnonzero(~first), classes[~first])
+    refit = NTKRidgeClassifier(KERNEL, alpha=0.1).fit(grid, classes)
+    found = model.estimator_.decision_function(grid)
+    np.testing.assert_allclose(found, refit.decision_function(grid), atol=1e-9)
+    assert model.estimator_._training.unit is not None
+
+
+@pytest.mark.parametrize("batch_size", [-1, 0, 2.5])
+def test_batch_that_is_no_number_of_rows_is_refused(batch_size):
+    with pytest.raises(ValueError, match=r"`batch_size` is .*expected a whole number"):
+        learner("ridge").query(batch_size=batch_size)
+
+
+def test_other_rows_have_the_columns_of_fit():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=list("abc"))
+    model = BatchActiveLearner(LEARNERS["ridge"], batch_size=3).fit(frame, partly("ridge"))
+    with pytest.raises(ValueError, match="feature names"):
+        model.query(frame[["c", "b", "a"]])
+    with pytest.raises(ValueError, match="2 features"):
+        learner("ridge").query(X[:, :2])
+
+
+def test_cold_start_of_a_pipeline_of_one_step():
+    model = BatchActiveLearner(make_pipeline(NTKRidge(KERNEL)), batch_size=3)
+    assert len(model.fit(X, np.full(40, np.nan)).query()) == 3
+
+
+def test_labels_of_text_keep_numbers_that_are_missing():
+    model = BatchActiveLearner(LEARNERS["classes"], batch_size=4).fit(X, np.full(40, np.nan))
+    model.teach([1, 2, 3], ["cat", "dog", "cat"])
+    assert np.isnan(model.y_fit_[0])
+    np.testing.assert_array_equal(model.estimator_.classes_, ["cat", "dog"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sknk import NTKRidge, NTKRidgeClassifier
+from sknk import NTKGaussianProcessRegressor, NTKRidge, NTKRidgeClassifier
 from sknk.active_learning import BatchActiveLearner, LearningCurves, run_active_learning
 from sknk.kernels import NTK
 from tests.cases import rows
@@ -129,3 +129,19 @@ def test_run_prints_nothing_unless_asked(capsys):
     assert capsys.readouterr() == ("", "")
     run("random", verbose=1)
     assert "curve" in capsys.readouterr().err
+
+
+def test_run_of_a_process_goes_on_with_its_hyperparameters(tmp_path):
+    """Teaching keeps those of the first fit, and so does a run that was cut."""
+    model = BatchActiveLearner(
+        NTKGaussianProcessRegressor(KERNEL, n_restarts_optimizer=0), batch_size=4
+    )
+    path = tmp_path / "run.jsonl"
+    whole = run_active_learning(model, X, NUMBERS, path=path, **SIZES)
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]))
+    same(run_active_learning(model, X, NUMBERS, path=path, **SIZES), whole)
+
+
+def test_learners_with_another_missing_label_and_default_ones_run():
+    model = BatchActiveLearner(missing_label=-1, batch_size=4)
+    assert run_active_learning(model, X, NUMBERS, **SIZES).scores["learner"].shape == (2, 4)

@@ -72,3 +72,10 @@ def test_rows_that_are_not_there_are_refused(name):
     options = {"chosen": [1], "labelled": [2], name: [30]}
     with pytest.raises(ValueError, match=f"`{name}` has row 30; expected rows from 0 to 29"):
         BatchDisplay.from_predictions(X, **options)
+
+
+def test_labelled_rows_may_be_a_mask():
+    display = BatchDisplay.from_predictions(X, [10], labelled=KNOWN)
+    assert_array_equal(display.labelled, KNOWN)
+    with pytest.raises(ValueError, match="`labelled` has dtype float64"):
+        BatchDisplay.from_predictions(X, [10], labelled=[0.5])

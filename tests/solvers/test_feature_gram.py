@@ -4,7 +4,7 @@ import torch
 
 from sknk import _config
 from sknk.exceptions import MemoryBudgetError
-from sknk.solvers import FeatureGram, GramOperator
+from sknk.solvers import FeatureGram, GramOperator, largest_cells, max_dist
 
 N, WIDTH = 11, 4
 
@@ -71,3 +71,27 @@ def test_feature_gram_checks_memory(Phi):
         pytest.raises(MemoryBudgetError, match="11 x 11 Gram matrix"),
     ):
         FeatureGram(Phi).dense()
+
+
+def test_features_far_from_zero_are_centred_for_distances():
+    Phi = torch.randn((60, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert type(FeatureGram(Phi).centred()) is FeatureGram
+    centred = FeatureGram(Phi + 50.0).centred()
+    expected = FeatureGram(Phi - Phi.mean(0)).dense()
+    torch.testing.assert_close(centred.dense(), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(centred.diag(), expected.diagonal(), rtol=0, atol=1e-10)
+    V = torch.ones((60, 2), dtype=torch.float64)
+    torch.testing.assert_close(centred.matmul(V), expected @ V, rtol=0, atol=1e-8)
+    some = torch.tensor([3, 5, 7])
+    part = centred.restrict(some).dense()
+    torch.testing.assert_close(part, expected[some][:, some], rtol=0, atol=1e-10)
+
+
+def test_offsets_of_single_precision_leave_distances_be():
+    Phi = torch.randn((400, 16), generator=torch.Generator().manual_seed(0))
+    none = torch.zeros(0, dtype=torch.long)
+    first = torch.tensor([0])
+    for select in (largest_cells, max_dist):
+        plain = select(FeatureGram(Phi), 20, given=first)
+        assert select(FeatureGram(Phi + 300.0), 20, given=first).tolist() == plain.tolist()
+        assert len(select(FeatureGram(Phi), 0, given=none)) == 0

@@ -37,6 +37,7 @@ class Cells:
     """
 
     def __init__(self, gram: GramOperator, centres: Tensor) -> None:
+        gram = gram.centred()
         self.gram, self.diag = gram, gram.diag().contiguous()
         self.centres = centres
         n = len(self.diag)
@@ -117,7 +118,7 @@ def largest_cells(gram: GramOperator, size: int, *, given: Tensor) -> Tensor:
 
     def next_row() -> Tensor | None:
         if not len(cells.centres):
-            return cells.diag.argmax()
+            return gram.diag().argmax()
         in_largest = cells.cell == cells.sizes().argmax()
         row = torch.where(in_largest, cells.squared, 0.0).argmax()
         return row if bool(cells.squared[row] > 0) else None
@@ -206,6 +207,7 @@ class _Radii(FallingScores):
     """Squared distances of all rows to the nearest centre."""
 
     def __init__(self, gram: GramOperator, centres: Tensor) -> None:
+        gram = gram.centred()
         self.gram, self.diag = gram, gram.diag().contiguous()
         self.scores, self.centres = torch.full_like(self.diag, torch.inf), centres
         self._take(centres)

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from sknk.solvers._cholesky import Cholesky
 from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import GramOperator, row_blocks
 from sknk.solvers._selection._residual import posterior_features, posterior_gram
@@ -34,9 +35,10 @@ def least_variance(
 ) -> Tensor:
     """Choose the row that lowers the variances most, again and again; then drop some, if asked.
 
-    Forward, O(n d) a step on features of d columns and O(n J) on kernels. Backward, of more than
-    `size` rows the one whose loss raises variances least is dropped, again and again
-    (Ash, Goel, Krishnamurthy and Kakade 2021, algorithm 1, for regression).
+    Forward, O(n d) a step on features of d columns and O(n J) on kernels. Backward, O(k^2) a step
+    for k rows, in float64: of more than `size` rows the one whose loss raises variances least is
+    dropped, again and again (Ash, Goel, Krishnamurthy and Kakade 2021, algorithm 1, for
+    regression).
 
     Parameters
     ----------
@@ -64,8 +66,7 @@ def least_variance(
     chosen = _forward(state, size if forward is None else max(size, forward), open_, noise_variance)
     if len(chosen) <= size:
         return chosen
-    kept = _backward(state.restrict(chosen), size, noise_variance)
-    return chosen[kept]
+    return chosen[_backward(*state.covariance.tables(chosen), size, noise_variance)]
 
 
 def variance_reductions(
@@ -107,20 +108,35 @@ def _forward(state: "Reductions", size: int, open_: Tensor, noise_variance: floa
     return torch.stack(chosen) if chosen else open_.nonzero().squeeze(1)[:0]
 
 
-def _backward(state: "Reductions", size: int, noise_variance: float) -> Tensor:
-    """Return which of all rows remain when those that lower it least are dropped."""
-    open_ = torch.ones_like(state.diag, dtype=torch.bool)
-    for _ in range(len(open_) - size):
-        left = noise_variance - state.diag  # positive but for rounding
-        rises = state.sums / left.clamp(min=torch.finfo(left.dtype).tiny)
-        row = torch.where(open_, rises, torch.inf).argmin()
-        open_[row] = False
-        state.move(row, -left[row])
+def _backward(C: Tensor, Q: Tensor, size: int, noise_variance: float) -> Tensor:
+    r"""Return which rows remain when those that lower the sum of variances least are dropped.
+
+    With A = (C + s2 I)^-1 and Q the products of covariances with those judged, dropping row i
+    raises the sum by (A Q A)_ii / A_ii. Variances of rows that were chosen are not used: they are
+    s2 but for rounding.
+
+    Returns
+    -------
+    LongTensor of shape (size,)
+    """
+    shifted = C.double() + noise_variance * torch.eye(len(C), dtype=torch.float64, device=C.device)
+    A = torch.cholesky_inverse(Cholesky().factorize(shifted, 0.0).L)
+    N = A @ Q.double() @ A
+    open_ = torch.ones(len(C), dtype=torch.bool, device=C.device)
+    for _ in range(len(C) - size):
+        rises = torch.where(open_, N.diagonal() / A.diagonal(), torch.inf)
+        i = rises.argmin()
+        open_[i] = False
+        a, n, pivot = A[:, i] / A[i, i], N[:, i].clone(), A[i, i].clone()
+        both = torch.outer(a, n)
+        N = N - both - both.mT + n[i] * torch.outer(a, a)
+        A = A - pivot * torch.outer(a, a)
+        A[i, i] = 1.0  # of a row that is gone, so that no ratio is undefined
     return open_.nonzero().squeeze(1)
 
 
 class _Covariance(ABC):
-    """C of rows with each other and with those judged, while rows come and go."""
+    """C of rows with each other and with those judged, while rows are observed."""
 
     @abstractmethod
     def diag(self) -> Tensor:
@@ -139,8 +155,8 @@ class _Covariance(ABC):
         """Subtract c c' / pivot, c that of the last :meth:`columns`."""
 
     @abstractmethod
-    def restrict(self, rows: Tensor) -> "_Covariance":
-        """Return that of some rows; those judged stay."""
+    def tables(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return C of some rows, and C_SJ C_JS, before anything moved, (k, k) each."""
 
 
 class Reductions:
@@ -150,16 +166,12 @@ class Reductions:
         self.covariance, self.diag, self.sums = covariance, diag.clone(), sums
 
     def move(self, row: Tensor, pivot: Tensor) -> None:
-        """Observe a row, pivot = C_ii + s2, or forget it, pivot = C_ii - s2."""
+        """Observe a row, pivot = C_ii + s2."""
         c, q = self.covariance.columns(row)
         self.covariance.move(pivot)
         ratio = c / pivot
         self.sums = self.sums - 2.0 * ratio * q + ratio.square() * self.sums[row]
         self.diag = self.diag - ratio * c
-
-    def restrict(self, rows: Tensor) -> "Reductions":
-        """Return the state of some rows."""
-        return Reductions(self.covariance.restrict(rows), self.diag[rows], self.sums[rows])
 
 
 class _FeatureCovariance(_Covariance):
@@ -188,9 +200,10 @@ class _FeatureCovariance(_Covariance):
         """Subtract M phi phi' M / pivot."""
         self.M = torch.addr(self.M, self._v / -pivot, self._v)
 
-    def restrict(self, rows: Tensor) -> "_FeatureCovariance":
-        """Return that of some rows."""
-        return _FeatureCovariance(self.Phi[rows], self.B, self.M)
+    def tables(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Phi Phi' and Phi B Phi' of some rows."""
+        Phi, B = self.Phi[rows].double(), self.B.double()
+        return Phi @ Phi.mT, Phi @ B @ Phi.mT
 
 
 class _KernelCovariance(_Covariance):
@@ -224,45 +237,15 @@ class _KernelCovariance(_Covariance):
         """Append c / pivot^1/2 to R; rows only come here."""
         self.R = torch.cat([self.R, (self._c * pivot.rsqrt())[None]])
 
-    def restrict(self, rows: Tensor) -> "_HeldCovariance":
-        """Return that of some rows, held as a table."""
-        R = self.R[:, rows].mT
-        own = self.start.block(rows, rows) - R @ R.mT
-        return _HeldCovariance(own, self._rows(rows) - R @ self.R[:, self._judged])
+    def tables(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return covariances at the start, and their products with those judged."""
+        judged = self._rows(rows).double()
+        return self.start.block(rows, rows), judged @ judged.mT
 
     def _rows(self, rows: Tensor | slice) -> Tensor:
         """Return the covariances of some rows with those judged, at the start."""
         held = self._cross
         return self.start.block(rows, self._judged) if held is None else held[rows]
-
-
-class _HeldCovariance(_Covariance):
-    """Tables C of few rows with each other, and with those judged."""
-
-    def __init__(self, own: Tensor, cross: Tensor) -> None:
-        self.own, self.cross = own, cross
-
-    def diag(self) -> Tensor:
-        """Return the diagonal."""
-        return self.own.diagonal()
-
-    def sums(self) -> Tensor:
-        """Return sums of squares."""
-        return self.cross.square().sum(1)
-
-    def columns(self, row: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a column, and the other rows' products with what is judged of it."""
-        self._c, self._judged = self.own[:, row].clone(), self.cross[row].clone()
-        return self._c, self.cross @ self._judged
-
-    def move(self, pivot: Tensor) -> None:
-        """Subtract from both tables."""
-        self.own = torch.addr(self.own, self._c / -pivot, self._c)
-        self.cross = torch.addr(self.cross, self._c / -pivot, self._judged)
-
-    def restrict(self, rows: Tensor) -> "_HeldCovariance":
-        """Return that of some rows."""
-        return _HeldCovariance(self.own[rows][:, rows], self.cross[rows])
 
 
 def reductions_of(

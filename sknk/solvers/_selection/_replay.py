@@ -14,7 +14,12 @@ __all__ = ["distances_before", "frank_wolfe_before", "reductions_before", "varia
 
 
 def variances_before(
-    gram: GramOperator, chosen: Tensor, *, given: Tensor, noise_variance: float
+    gram: GramOperator,
+    chosen: Tensor,
+    *,
+    given: Tensor,
+    noise_variance: float,
+    bonus: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Yield the predictive variances (n,) that :func:`max_det` saw before each choice.
 
@@ -28,14 +33,17 @@ def variances_before(
         Rows that were observed before.
     noise_variance : float
         s2, units of K.
+    bonus : Tensor of shape (n,) or None
+        As of :func:`max_det`.
 
     Yields
     ------
     Tensor of shape (n,)
     """
     residual = posterior_gram(gram, given, noise_variance)
+    more = noise_variance if bonus is None else noise_variance + bonus
     for row in chosen:
-        variances = residual.diag() + noise_variance
+        variances = residual.diag() + more
         yield variances
         residual.condition(row[None], variances[row].sqrt()[None, None])
 
@@ -58,7 +66,7 @@ def distances_before(gram: GramOperator, chosen: Tensor, *, given: Tensor) -> It
     """
     cells = Cells(gram, given)
     for row in chosen:
-        yield cells.squared.clone() if len(cells.centres) else cells.diag
+        yield cells.squared.clone() if len(cells.centres) else gram.diag()
         cells.add(row)
 
 

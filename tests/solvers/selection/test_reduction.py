@@ -90,3 +90,24 @@ def test_reductions_are_float32_when_features_are():
     )
     assert low.dtype == torch.float32
     np.testing.assert_allclose(low, high, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 8.0])
+def test_rows_are_dropped_as_by_solving_anew_at_little_noise(scale):
+    """Chosen rows' variances are the noise but for rounding, and say nothing."""
+    generator = torch.Generator().manual_seed(0)
+    Phi = scale * torch.randn((60, 24), generator=generator, dtype=torch.float64)
+    K, s2 = Phi @ Phi.T, 1e-6
+    none = torch.zeros(0, dtype=torch.long)
+    rows = least_variance(FeatureGram(Phi), 20, given=none, noise_variance=s2)
+    expected = rows.tolist()
+    while len(expected) > 8:
+
+        def left(kept):
+            inner = K[kept][:, kept] + s2 * torch.eye(len(kept), dtype=torch.float64)
+            return -float((K[kept] * torch.linalg.solve(inner, K[kept])).sum())
+
+        losses = [left(expected[:i] + expected[i + 1 :]) for i in range(len(expected))]
+        del expected[int(np.argmin(losses))]
+    found = least_variance(FeatureGram(Phi), 8, given=none, noise_variance=s2, forward=20)
+    assert found.tolist() == expected
