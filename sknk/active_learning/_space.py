@@ -6,14 +6,7 @@ import torch
 from torch import Tensor
 
 from sknk._validation import memory_budget
-from sknk.solvers import (
-    DenseGram,
-    FeatureGram,
-    GramOperator,
-    KernelGram,
-    posterior_features,
-    posterior_gram,
-)
+from sknk.solvers import DenseGram, GramOperator, KernelGram, conditioned
 
 __all__ = ["Space"]
 
@@ -62,11 +55,5 @@ class Space:
 
     def posterior(self) -> GramOperator:
         """Return the covariance of pool rows given the training rows."""
-        train = self.train
-        if not len(train):
-            return self.gram
-        if isinstance(self.gram, FeatureGram):
-            Phi = self.gram.Phi
-            given = posterior_features(Phi[train], self.noise_variance)
-            return FeatureGram(given(Phi[: self.n_pool]))
-        return posterior_gram(self.gram, train, self.noise_variance).restrict(slice(0, self.n_pool))
+        every = conditioned(self.gram, self.train, self.noise_variance)
+        return every if self.n_pool == every.shape[0] else every.restrict(slice(0, self.n_pool))

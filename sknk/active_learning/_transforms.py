@@ -14,8 +14,7 @@ from sknk.solvers import (
     FeatureGram,
     GramOperator,
     KernelGram,
-    posterior_features,
-    posterior_gram,
+    conditioned,
 )
 
 __all__ = ["ACSFeatures", "Posterior", "Rescale", "Sketch", "Transform"]
@@ -154,12 +153,7 @@ class Posterior(Transform):
         if self.given == "train":
             return replace(space, gram=replace(space, noise_variance=noise).posterior())
         pool = torch.arange(space.n_pool, device=space.gram.device)
-        if isinstance(space.gram, FeatureGram):
-            Phi = space.gram.Phi
-            gram: GramOperator = FeatureGram(posterior_features(Phi[pool], noise)(Phi))
-        else:
-            gram = posterior_gram(space.gram, pool, noise)
-        return replace(space, gram=gram)
+        return replace(space, gram=conditioned(space.gram, pool, noise))
 
 
 class ACSFeatures(Transform):

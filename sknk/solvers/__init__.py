@@ -31,7 +31,7 @@ from sknk.solvers._selection._replay import (
     reductions_before,
     variances_before,
 )
-from sknk.solvers._selection._residual import posterior_features, posterior_gram
+from sknk.solvers._selection._residual import conditioned, posterior_features, posterior_gram
 from sknk.solvers._sparse import InducingPosterior, inducing_bound, inducing_posterior
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "Whole",
     "as_operator",
     "asymmetric_svm",
+    "conditioned",
     "distances_before",
     "evidence_cotangent",
     "frank_wolfe",

@@ -225,9 +225,8 @@ class OrderedCoalitions:
         fits = 0.0 * (W[..., :, :1] * Z[..., :1, :])  # (..., C or C + 1, m)
         variance = self.game.prior_variance
         for J in row_blocks(self.L.shape[-1], max(1, numbers // max(fits.numel(), 1))):
-            z = Z[
-                ..., J, :
-            ].contiguous()  # rows judged last in memory, as a solve does not leave it
+            # Rows judged last in memory, as a solve does not leave it.
+            z = Z[..., J, :].contiguous()
             each = W[..., J, None] * z[..., None, :, :]  # (..., C or C + 1, b, m)
             each[..., 0, :] += fits
             each.cumsum_(-2)

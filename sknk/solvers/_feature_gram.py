@@ -64,38 +64,40 @@ class FeatureGram(GramOperator):
         mean = self.Phi.mean(0)
         if float(mean.square().sum()) < _MOST * float(self.diag().mean()):
             return self
-        return CentredFeatureGram(self.Phi, mean)
+        return CentredFeatureGram(self, mean)
 
     def restrict(self, idx: Index) -> "FeatureGram":
         """Return the operator of the rows `idx`."""
         return FeatureGram(self.Phi[idx])
 
 
-class CentredFeatureGram(FeatureGram):
+class CentredFeatureGram(GramOperator):
     """The inner products of features less a mean, which are never formed.
 
     Distances are those of the features, but come from numbers as small as they are themselves.
 
     Parameters
     ----------
-    Phi : Tensor of shape (n, d)
-        Features.
+    features : FeatureGram
+        Of n rows.
     mean : Tensor of shape (d,)
         What is subtracted.
     """
 
-    def __init__(self, Phi: Tensor, mean: Tensor) -> None:
-        super().__init__(Phi)
-        self.mean = mean
+    def __init__(self, features: FeatureGram, mean: Tensor) -> None:
+        self.features, self.mean = features, mean
+        self.shape, self.width = features.shape, features.width
+        self.dtype, self.device = features.dtype, features.device
 
     def block(self, i: Index, j: Index) -> Tensor:
         """Return (Phi[i] - mean) (Phi[j] - mean)', by the features themselves."""
-        right = (self.Phi[j] - self.mean).mT
-        return self.Phi[i] @ right - self.mean @ right
+        Phi = self.features.Phi
+        right = (Phi[j] - self.mean).mT
+        return Phi[i] @ right - self.mean @ right
 
     def diag(self) -> Tensor:
         """Return the squared norms, (n,), by blocks of rows."""
-        blocks = self.Phi.split(max(1, _NUMBERS // self.Phi.shape[1]))
+        blocks = self.features.Phi.split(max(1, _NUMBERS // self.width))
         return torch.cat([(phi - self.mean).square().sum(1) for phi in blocks])
 
     def dense(self) -> Tensor:
@@ -103,12 +105,6 @@ class CentredFeatureGram(FeatureGram):
         self._check_memory()
         return self.block(slice(None), slice(None))
 
-    def matmul(self, V: Tensor) -> Tensor:
-        """Return K V."""
-        V = as_tensor(V, self.device, self.dtype)
-        right = self.Phi.mT @ V - torch.outer(self.mean, V.sum(0))
-        return self.Phi @ right - self.mean @ right
-
     def restrict(self, idx: Index) -> "CentredFeatureGram":
         """Return the operator of the rows `idx`, the mean as it is."""
-        return CentredFeatureGram(self.Phi[idx], self.mean)
+        return CentredFeatureGram(self.features.restrict(idx), self.mean)

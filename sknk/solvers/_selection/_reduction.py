@@ -17,7 +17,7 @@ from torch import Tensor
 from sknk.solvers._cholesky import Cholesky
 from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import GramOperator, row_blocks
-from sknk.solvers._selection._residual import posterior_features, posterior_gram
+from sknk.solvers._selection._residual import conditioned
 
 __all__ = ["Reductions", "least_variance", "reductions_of", "variance_reductions"]
 
@@ -61,9 +61,7 @@ def least_variance(
         In the order of choice; k < `size` where no other row lowers anything.
     """
     state = reductions_of(gram, given, noise_variance, judged)
-    open_ = torch.ones_like(state.diag, dtype=torch.bool)
-    open_[given] = False
-    chosen = _forward(state, size if forward is None else max(size, forward), open_, noise_variance)
+    chosen = _forward(state, size if forward is None else max(size, forward), given)
     if len(chosen) <= size:
         return chosen
     return chosen[_backward(*state.covariance.tables(chosen), size, noise_variance)]
@@ -90,22 +88,23 @@ def variance_reductions(
     Tensor of shape (n,)
         Units of K.
     """
-    state = reductions_of(gram, given, noise_variance, judged)
-    return state.sums / (state.diag + noise_variance)
+    return reductions_of(gram, given, noise_variance, judged).scores()
 
 
-def _forward(state: "Reductions", size: int, open_: Tensor, noise_variance: float) -> Tensor:
+def _forward(state: "Reductions", size: int, given: Tensor) -> Tensor:
     """Return rows in the order in which they lower the sum of variances most."""
+    open_ = torch.ones_like(state.diag, dtype=torch.bool)
+    open_[given] = False
     chosen: list[Tensor] = []
     for _ in range(size):
-        scores = state.sums / (state.diag + noise_variance)
+        scores = state.scores()
         row = torch.where(open_, scores, -torch.inf).argmax()
         if not (bool(open_[row]) and float(scores[row]) > 0):
             break
         chosen.append(row)
         open_[row] = False
-        state.move(row, state.diag[row] + noise_variance)
-    return torch.stack(chosen) if chosen else open_.nonzero().squeeze(1)[:0]
+        state.observe(row)
+    return torch.stack(chosen) if chosen else given[:0]
 
 
 def _backward(C: Tensor, Q: Tensor, size: int, noise_variance: float) -> Tensor:
@@ -160,13 +159,27 @@ class _Covariance(ABC):
 
 
 class Reductions:
-    """Sums of squared covariances and variances, updated by one column a move."""
+    """Sums of squared covariances and variances, updated by one column a row that is observed.
 
-    def __init__(self, covariance: _Covariance, diag: Tensor, sums: Tensor) -> None:
-        self.covariance, self.diag, self.sums = covariance, diag.clone(), sums
+    Parameters
+    ----------
+    covariance : _Covariance
+        Given the rows observed before.
+    noise_variance : float
+        s2, units of K.
+    """
 
-    def move(self, row: Tensor, pivot: Tensor) -> None:
-        """Observe a row, pivot = C_ii + s2."""
+    def __init__(self, covariance: _Covariance, noise_variance: float) -> None:
+        self.covariance, self.noise_variance = covariance, noise_variance
+        self.diag, self.sums = covariance.diag().clone(), covariance.sums()
+
+    def scores(self) -> Tensor:
+        """Return by how much each row would lower the sum of variances, (n,)."""
+        return self.sums / (self.diag + self.noise_variance)
+
+    def observe(self, row: Tensor) -> None:
+        """Condition on a row."""
+        pivot = self.diag[row] + self.noise_variance
         c, q = self.covariance.columns(row)
         self.covariance.move(pivot)
         ratio = c / pivot
@@ -251,36 +264,18 @@ class _KernelCovariance(_Covariance):
 def reductions_of(
     gram: GramOperator, given: Tensor, noise_variance: float, judged: Tensor | None = None
 ) -> Reductions:
-    """Return the sums and variances given some rows.
-
-    Parameters
-    ----------
-    gram : GramOperator
-        K of all n rows.
-    given : LongTensor of shape (t,)
-        Rows that are observed.
-    noise_variance : float
-        s2, units of K.
-    judged : LongTensor of shape (J,) or None
-        Rows whose variances count; None is all n.
-
-    Returns
-    -------
-    Reductions
-    """
-    covariance = _covariance(gram, given, noise_variance, judged)
-    return Reductions(covariance, covariance.diag(), covariance.sums())
+    """Return the state after rows were given, as of :func:`variance_reductions`."""
+    return Reductions(_covariance(gram, given, noise_variance, judged), noise_variance)
 
 
 def _covariance(
     gram: GramOperator, given: Tensor, noise_variance: float, judged: Tensor | None
 ) -> _Covariance:
     """Return the posterior covariance given some rows, in the form that suits the operator."""
+    gram = conditioned(gram, given, noise_variance)
     if not isinstance(gram, FeatureGram):
-        return _KernelCovariance(posterior_gram(gram, given, noise_variance), judged)
+        return _KernelCovariance(gram, judged)
     Phi = gram.Phi
-    if len(given):
-        Phi = posterior_features(Phi[given], noise_variance)(Phi)
     Phi_J = Phi if judged is None else Phi[judged]
     identity = torch.eye(Phi.shape[1], dtype=Phi.dtype, device=Phi.device)
     return _FeatureCovariance(Phi, Phi_J.mT @ Phi_J, identity)

@@ -92,8 +92,8 @@ def reductions_before(
     """
     state = reductions_of(gram, given, noise_variance)
     for row in chosen:
-        yield state.sums / (state.diag + noise_variance)
-        state.move(row, state.diag[row] + noise_variance)
+        yield state.scores()
+        state.observe(row)
 
 
 def frank_wolfe_before(gram: GramOperator, chosen: Tensor) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ from sknk.solvers._cholesky import Cholesky
 from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import GramOperator, Index
 
-__all__ = ["KernelResidual", "Residual", "posterior_features", "posterior_gram"]
+__all__ = ["KernelResidual", "Residual", "conditioned", "posterior_features", "posterior_gram"]
 
 
 class Residual(GramOperator):
@@ -129,9 +129,8 @@ def posterior_gram(gram: GramOperator, given: Tensor, noise_variance: float) -> 
     """
     residual: Residual
     if isinstance(gram, FeatureGram):
-        if len(given) > gram.Phi.shape[1] and noise_variance > 0:
-            gram = FeatureGram(posterior_features(gram.Phi[given], noise_variance)(gram.Phi))
-            given = given[:0]
+        if len(given) > gram.width and noise_variance > 0:
+            gram, given = _conditioned_features(gram, given, noise_variance), given[:0]
         residual = FeatureResidual(gram, gram.diag(), gram.Phi[:0])
     else:
         none = torch.zeros((0, gram.shape[0]), dtype=gram.dtype, device=gram.device)
@@ -139,6 +138,39 @@ def posterior_gram(gram: GramOperator, given: Tensor, noise_variance: float) -> 
     if len(given):
         residual.condition(given, Cholesky().factorize(gram.restrict(given), noise_variance).L)
     return residual
+
+
+def conditioned(gram: GramOperator, given: Tensor, noise_variance: float) -> GramOperator:
+    """Condition on rows that are given; features stay features.
+
+    Parameters
+    ----------
+    gram : GramOperator
+        Prior covariance K of n rows.
+    given : LongTensor of shape (t,)
+        Rows that were observed; K itself is returned for none.
+    noise_variance : float
+        s2 > 0, units of K.
+
+    Returns
+    -------
+    GramOperator
+        The posterior covariance of all n rows.
+
+    Raises
+    ------
+    NotPSDError
+        If K + s2 I of the given rows is not positive definite.
+    """
+    if not len(given):
+        return gram
+    if isinstance(gram, FeatureGram):
+        return _conditioned_features(gram, given, noise_variance)
+    return posterior_gram(gram, given, noise_variance)
+
+
+def _conditioned_features(gram: FeatureGram, given: Tensor, noise_variance: float) -> FeatureGram:
+    return FeatureGram(posterior_features(gram.Phi[given], noise_variance)(gram.Phi))
 
 
 def posterior_features(Phi: Tensor, noise_variance: float) -> Callable[[Tensor], Tensor]:
