@@ -5,21 +5,14 @@ are those of ten columns. Prints resident-set growth in bytes.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
+from _memory import forget_peak, resident
 from sklearn.frozen import FrozenEstimator
 
 from sknk import NTKRidgeClassifier
 from sknk.attribution import ShapleyAttributor
 from sknk.kernels import NTK
-
-
-def resident(field: str) -> int:
-    """Return VmRSS or VmHWM of this process in bytes; Linux only."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
 
 n, m, C = map(int, sys.argv[1:4])
 rng = np.random.default_rng(0)
@@ -42,7 +35,7 @@ def fitted(n: int) -> FrozenEstimator:
 
 values(2 * C, C, fitted(2 * C))  # thread pools and BLAS buffers belong to no values
 model = fitted(n)
-Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak so far, forgotten
-before = resident("VmRSS:")
+forget_peak()
+before = resident(peak=False)
 values(n, m, model)
-print(resident("VmHWM:") - before)
+print(resident(peak=True) - before)

@@ -8,11 +8,11 @@ import sys
 import time
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from _memory import resident
 from _peers import serve
 
 DTYPE = sys.argv[1]
@@ -41,19 +41,13 @@ def images(file: str) -> Any:
     return jnp.array(np.load(file).transpose(0, 2, 3, 1).astype(DTYPE))
 
 
-def resident(field: str) -> int:
-    """Return VmRSS or VmHWM of this process in bytes; Linux only."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Time one call, or return versions, values or resident memory."""
     if request["case"] == "versions":
         names = ("neural-tangents", "jax", "jaxlib", "numpy")
         return {name: version(name) for name in names}
     if request["case"] == "resident":
-        return {"bytes": resident(request["field"])}
+        return {"bytes": resident(peak=request["peak"])}
     call = kernel(request["convolutions"], request["end"])
     x = images(request["x"])
     y = images(request["y"]) if request["y"] else None

@@ -149,8 +149,10 @@ def detection(tables: Lines, peers: Lines, store: Store, quick: bool) -> Lines:
                 key = ["detection", who, name, seed]
                 result = store.get(key, settings, partial(areas, fit, case))
                 for each, area in result.get("areas", {}).items():
-                    for into in [first] * (seed < FEW_SEEDS) + [runs] * (who not in SLOW):
-                        into[name].setdefault(each, []).append(area)
+                    if seed < FEW_SEEDS:
+                        first[name].setdefault(each, []).append(area)
+                    if who not in SLOW:
+                        runs[name].setdefault(each, []).append(area)
             latest = first[name] | runs[name]
             shown = {who: round(line[-1], 3) for who, line in latest.items()}
             print(f"seed {seed}, {name}: {shown}", flush=True)
@@ -335,8 +337,9 @@ def seconds(tables: Lines, peer: Peer | str, store: Store, quick: bool) -> Lines
         if name in tables:
             fit = partial(in_turn, tables[name], peer, quick)
             found[name] = store.get(["seconds", name], settings, fit)
-            line = found[name].get("spent", {})
-            print(f"{name}, seconds: { ({w: x['median'] for w, x in line.items()}) }", flush=True)
+            spent = found[name].get("spent", {})
+            medians = {who: line["median"] for who, line in spent.items()}
+            print(f"{name}, seconds: {medians}", flush=True)
     return found
 
 

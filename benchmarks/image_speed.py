@@ -159,9 +159,9 @@ def peak_memory(case: Case, dtype: str, folder: Path) -> dict[str, float | None]
     peer = Peer.open("SKNK_PEER_NT", "_worker_images.py", dtype)
     if isinstance(peer, str):
         return found | {"neural-tangents": None}
-    before = peer.ask(case="resident", field="VmRSS:")["bytes"]
+    before = peer.ask(case="resident", peak=False)["bytes"]
     peer.ask(case="time", convolutions=3, end=case.end, **files(case, folder))
-    growth = peer.ask(case="resident", field="VmHWM:")["bytes"] - before
+    growth = peer.ask(case="resident", peak=True)["bytes"] - before
     peer.close()
     return found | {"neural-tangents": rounded(growth / 2**20)}
 

@@ -25,6 +25,7 @@ __all__ = [
     "check_feature_names_in",
     "check_memory",
     "check_pandas_support",
+    "check_positions",
     "check_precomputed",
     "check_weights",
     "fit_context",
@@ -86,6 +87,28 @@ def check_memory(n_bytes: float, device: torch.device, *, what: str, instead: st
             f"{what} needs {n_bytes:.3g} bytes but {allowed:.3g} are allowed on {device} "
             f"(`memory_budget` in sknk.set_config, else the free memory). {instead}"
         )
+
+
+def check_positions(rows: np.ndarray, name: str, n: int) -> None:
+    """Refuse positions of rows that are not there.
+
+    Parameters
+    ----------
+    rows : ndarray of int of shape (m,)
+        Positions.
+    name : str
+        Parameter they were passed as.
+    n : int
+        Rows there are.
+
+    Raises
+    ------
+    ValueError
+        If one is below 0, or n or more.
+    """
+    bad = rows[(rows < 0) | (rows >= n)]
+    if len(bad):
+        raise ValueError(f"`{name}` has row {bad[0]}; expected rows from 0 to {n - 1}.")
 
 
 def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:

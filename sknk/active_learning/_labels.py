@@ -6,8 +6,9 @@ import numpy as np
 from torch import Tensor
 
 from sknk._array import to_numpy
+from sknk._validation import check_positions
 
-__all__ = ["as_rows", "both_dtype", "is_missing", "lesson", "rows_of"]
+__all__ = ["as_rows", "both_dtype", "is_missing", "lesson"]
 
 
 def as_rows(X: Any) -> Any:
@@ -15,11 +16,6 @@ def as_rows(X: Any) -> Any:
     if isinstance(X, Tensor):
         return to_numpy(X)
     return X if hasattr(X, "iloc") else np.asarray(X)
-
-
-def rows_of(X: Any, index: np.ndarray) -> Any:
-    """Return some rows, by number or by a mask."""
-    return X.iloc[index] if hasattr(X, "iloc") else X[index]
 
 
 def both_dtype(y: np.ndarray, labels: np.ndarray) -> np.dtype[Any]:
@@ -76,7 +72,7 @@ def lesson(
     ValueError
         For other rows, or labels that are missing.
     """
-    n, rows, labels = len(is_labelled), np.atleast_1d(indices), np.atleast_1d(as_rows(y))
+    rows, labels = np.atleast_1d(indices), np.atleast_1d(as_rows(y))
     if (
         rows.dtype.kind not in "iu"
         or labels.shape != rows.shape
@@ -86,9 +82,7 @@ def lesson(
             f"`indices` has shape {rows.shape} and dtype {rows.dtype}, `y` shape {labels.shape}; "
             "expected distinct numbers of rows, and a label for each."
         )
-    bad = rows[(rows < 0) | (rows >= n)]
-    if len(bad):
-        raise ValueError(f"`indices` has row {bad[0]}; expected rows from 0 to {n - 1}.")
+    check_positions(rows, "indices", len(is_labelled))
     missing = is_missing(labels, missing_label)
     if missing.any():
         raise ValueError(

@@ -9,6 +9,7 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import (
     Tags,
+    _safe_indexing,
     check_consistent_length,
     check_random_state,
     column_or_1d,
@@ -19,12 +20,13 @@ from sklearn.utils.validation import check_is_fitted
 from sknk._array import config_of, to_numpy
 from sknk._estimator import PLACE_CONSTRAINTS, unchanged_on_error
 from sknk._validation import Interval, StrOptions, fit_context, validate_data
-from sknk.active_learning._labels import as_rows, both_dtype, is_missing, lesson, rows_of
+from sknk.active_learning._candidates import open_rows
+from sknk.active_learning._labels import as_rows, both_dtype, is_missing, lesson
 from sknk.active_learning._learners import View, default_for, taught, view_of
 from sknk.active_learning._select_batch import (
+    checked_rows,
     choose,
     generator_of,
-    open_rows,
     selector_of,
     space_of,
 )
@@ -183,7 +185,7 @@ class BatchActiveLearner(BaseEstimator):
                 selector_of(self.selector)
             self.estimator_ = None
             if labelled.any():
-                self.estimator_ = self._fitted(rows_of(X, labelled), y[labelled])
+                self.estimator_ = self._fitted(_safe_indexing(X, labelled), y[labelled])
             self.X_fit_, self.y_fit_, self.is_labelled_ = X, y, labelled
         return self
 
@@ -239,7 +241,7 @@ class BatchActiveLearner(BaseEstimator):
         open_ = open_rows(candidates, open_, len(pool), rng)
         size = self.batch_size if batch_size is None else batch_size
         with config_of(self.device, self.dtype):
-            selector, space, generator = self._space(rows_of(pool, open_), rng)
+            selector, space, generator = self._space(_safe_indexing(pool, open_), rng)
             found = choose(selector, space, size, generator, mode=self.mode)
             if not return_utilities:
                 return open_[found]
@@ -280,9 +282,9 @@ class BatchActiveLearner(BaseEstimator):
             labelled[rows] = True
             known = None
             if self.estimator_ is not None:
-                known = taught(self.estimator_, rows_of(self.X_fit_, rows), labels)
+                known = taught(self.estimator_, _safe_indexing(self.X_fit_, rows), labels)
             if known is None:
-                known = self._fitted(rows_of(self.X_fit_, labelled), y_fit[labelled])
+                known = self._fitted(_safe_indexing(self.X_fit_, labelled), y_fit[labelled])
             self.estimator_, self.y_fit_, self.is_labelled_ = known, y_fit, labelled
         return self
 
@@ -350,13 +352,12 @@ class BatchActiveLearner(BaseEstimator):
         """Return selector, rows in the space it looks at, and what it draws from."""
         view = self._view()
         noise = view.noise_variance if self.noise_variance is None else self.noise_variance
-        train = None
+        pool, train = checked_rows(view.before(pool), "X", view.kernel), None
         if self.is_labelled_.any():
-            train = view.before(rows_of(self.X_fit_, self.is_labelled_))
-        space = space_of(view.before(pool), train, view.kernel, noise)
+            known = view.before(_safe_indexing(self.X_fit_, self.is_labelled_))
+            train = checked_rows(known, "X", view.kernel)
         generator = generator_of(rng)
-        for transform in self.transforms:
-            space = transform.apply(space, generator)
+        space = space_of(pool, train, view.kernel, noise, self.transforms, generator)
         name = view.selector if self.selector == "auto" else self.selector
         return selector_of(name), space, generator
 

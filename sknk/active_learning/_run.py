@@ -11,13 +11,13 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state
 
 from sknk._fingerprint import fingerprint
 from sknk._pipelines import split_pipeline
 from sknk._progress import progress
 from sknk._validation import check_pandas_support
-from sknk.active_learning._labels import as_rows, rows_of
+from sknk.active_learning._labels import as_rows
 from sknk.active_learning._learner import BatchActiveLearner
 from sknk.active_learning._learners import default_for
 
@@ -164,9 +164,9 @@ def run_active_learning(
     check_consistent_length(X, y)
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     n_labels = n_initial + _batch_size(named) * np.arange(n_batches + 1)
-    splits = _Splits(X, y, n_initial, test_size, seed, _classify(named, y))
+    splits = _Splits(y, n_initial, test_size, seed, _classify(named, y))
     splits.check(int(n_labels[-1]))
-    diary = _Diary(path, fingerprint(X if hasattr(X, "iloc") else np.asarray(X), y, seed))
+    diary = _Diary(path, fingerprint(np.asarray(X), y, seed))
     scores = {name: np.empty((n_splits, n_batches + 1)) for name in named}
     chosen: dict[str, list[list[np.ndarray]]] = {name: [] for name in named}
     runs = [(name, number) for number in range(n_splits) for name in named]
@@ -194,7 +194,7 @@ def _steps(
     """Yield what was asked for and the score after it, for the first labels and each batch."""
     rows = np.concatenate([first, pool])
     labels = np.where(np.arange(len(rows)) < len(first), y[rows], np.nan)
-    X_fit, X_test, y_test = rows_of(X, rows), rows_of(X, test), y[test]
+    X_fit, X_test, y_test = _safe_indexing(X, rows), _safe_indexing(X, test), y[test]
     done = page.steps[: n_batches + 1]
     yield from done
     if len(done) > n_batches:
@@ -245,7 +245,6 @@ def _classify(named: Mapping[str, BatchActiveLearner], y: np.ndarray) -> bool:
 class _Splits:
     """Test rows, first labels and pools, by number."""
 
-    X: Any
     y: np.ndarray
     n_initial: int
     test_size: float | int
@@ -286,7 +285,7 @@ class _Diary:
     """A file of steps, one line each, that only one run's data may go on with."""
 
     def __init__(self, path: str | Path | None, data: str) -> None:
-        self.path, self.data = None if path is None else Path(path), data
+        self.path = None if path is None else Path(path)
         lines = self._lines()
         if lines and lines[0].get("data") != data:
             raise ValueError(

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -13,6 +12,7 @@ from sklearn.utils import check_array, check_random_state
 from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, config_of, row_dtype, to_numpy
+from sknk.active_learning._candidates import check_candidates
 from sknk.active_learning._selectors import SELECTORS, Selector
 from sknk.active_learning._space import Space
 from sknk.active_learning._transforms import Transform
@@ -22,10 +22,9 @@ from sknk.kernels._adapt import as_kernel
 from sknk.solvers import FeatureGram, GramOperator, KernelGram
 
 __all__ = [
-    "check_candidates",
+    "checked_rows",
     "choose",
     "generator_of",
-    "open_rows",
     "select_batch",
     "selector_of",
     "space_of",
@@ -124,29 +123,43 @@ def select_batch(
         )
     rng = check_random_state(random_state)
     with config_of(device, dtype):
-        pool = _checked_rows(X_pool, "X_pool", kernel)
+        pool = checked_rows(X_pool, "X_pool", kernel)
         rows = check_candidates(candidates, len(pool), rng)
-        picked = pool if rows is None else pool[rows]
-        train = None if X_train is None else _checked_rows(X_train, "X_train", kernel)
-        space = Space(_gram(picked, train, kernel), len(picked), noise_variance)
-        space = replace(space, bonus=_bonus(bonus, selector, pool, rows, space.gram))
+        worth = _checked_bonus(bonus, selector, len(pool))
+        if rows is not None:
+            pool, worth = pool[rows], None if worth is None else worth[rows]
+        train = None if X_train is None else checked_rows(X_train, "X_train", kernel)
         generator = generator_of(rng)
-        for transform in transforms:
-            space = transform.apply(space, generator)
+        space = space_of(pool, train, kernel, noise_variance, transforms, generator, worth)
         found = choose(selector, space, batch_size, generator, mode=mode)
     return found if rows is None else rows[found]
 
 
-def space_of(pool: Any, train: Any, kernel: Any, noise_variance: float) -> Space:
-    """Return pool and training rows in the space of a kernel.
+def space_of(
+    pool: Any,
+    train: Any,
+    kernel: Any,
+    noise_variance: float,
+    transforms: Iterable[Transform],
+    generator: torch.Generator,
+    bonus: np.ndarray | None = None,
+) -> Space:
+    """Return pool and training rows in the space of a kernel, transformed.
 
     Parameters
     ----------
-    pool : array-like or Tensor of shape (n, d)
-    train : array-like or Tensor of shape (t, d), or None
+    pool : ndarray or Tensor of shape (n, d)
+        Finite.
+    train : ndarray or Tensor of shape (t, d), or None
     kernel : kernel or None
         None takes rows as features.
     noise_variance : float
+        Units of the kernel.
+    transforms : iterable of Transform
+        From left to right.
+    generator : torch.Generator
+        On the CPU, for what they draw.
+    bonus : ndarray of shape (n,) or None
         Units of the kernel.
 
     Returns
@@ -156,11 +169,14 @@ def space_of(pool: Any, train: Any, kernel: Any, noise_variance: float) -> Space
     Raises
     ------
     ValueError
-        If rows are no finite table.
+        If training rows have other features.
     """
-    pool = _checked_rows(pool, "X", kernel)
-    train = None if train is None else _checked_rows(train, "X", kernel)
-    return Space(_gram(pool, train, kernel), len(pool), noise_variance)
+    gram = _gram(pool, train, kernel)
+    worth = None if bonus is None else as_tensor(bonus, gram.device, gram.dtype)
+    space = Space(gram, len(pool), noise_variance, worth)
+    for transform in transforms:
+        space = transform.apply(space, generator)
+    return space
 
 
 def choose(
@@ -253,94 +269,12 @@ def selector_of(method: Any) -> Selector:
     return SELECTORS[method]()
 
 
-def check_candidates(candidates: Any, n: int, rng: np.random.RandomState) -> np.ndarray | None:
-    """Return which rows may be chosen, (k,), None for all.
-
-    Parameters
-    ----------
-    candidates : int, array-like of int or None
-        A number is drawn; rows are kept in their order.
-    n : int
-        Rows there are.
-    rng : RandomState
-        Draws.
-
-    Returns
-    -------
-    ndarray of shape (k,) or None
-
-    Raises
-    ------
-    ValueError
-        If they are no distinct rows, or none.
-    """
-    if candidates is None:
-        return None
-    if np.ndim(candidates) == 0:
-        if not float(candidates).is_integer() or candidates < 1:
-            raise ValueError(f"`candidates` is {candidates!r}; expected at least one row.")
-        return None if candidates >= n else np.sort(rng.choice(n, int(candidates), replace=False))
-    rows = np.asarray(candidates)
-    if rows.dtype.kind not in "iu" or rows.ndim != 1 or not len(rows):
-        raise ValueError(
-            f"`candidates` has shape {rows.shape} and dtype {rows.dtype}; expected numbers of rows."
-        )
-    bad = rows[(rows < 0) | (rows >= n)]
-    if len(bad):
-        raise ValueError(f"`candidates` has row {bad[0]}; expected rows from 0 to {n - 1}.")
-    values, counts = np.unique(rows, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(
-            f"`candidates` has row {values[counts.argmax()]} {counts.max()} times; expected each "
-            "row once. Pass np.unique(candidates)."
-        )
-    return rows
-
-
-def open_rows(candidates: Any, open_: np.ndarray, n: int, rng: np.random.RandomState) -> np.ndarray:
-    """Return which of n rows may be chosen, where only some have no label, (k,).
-
-    Parameters
-    ----------
-    candidates : int, array-like of int or None
-        A number of those without a label is drawn.
-    open_ : ndarray of int
-        Rows without a label.
-    n : int
-        Rows there are.
-    rng : RandomState
-        Draws.
-
-    Returns
-    -------
-    ndarray of shape (k,)
-
-    Raises
-    ------
-    ValueError
-        If they are no distinct rows, or have labels.
-    """
-    if candidates is None:
-        return open_
-    if np.ndim(candidates) == 0:
-        drawn = check_candidates(candidates, len(open_), rng)
-        return open_ if drawn is None else open_[drawn]
-    rows = check_candidates(candidates, n, rng)
-    assert rows is not None
-    known = np.setdiff1d(rows, open_)
-    if len(known):
-        raise ValueError(
-            f"`candidates` has row {known[0]}, which has a label; expected rows without one."
-        )
-    return rows
-
-
 def generator_of(rng: np.random.RandomState) -> torch.Generator:
     """Return a private generator of torch, on the CPU."""
     return torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
 
 
-def _checked_rows(X: Any, name: str, kernel: Any) -> Any:
+def checked_rows(X: Any, name: str, kernel: Any) -> Any:
     """Return rows as a tensor where they are one, else as an array; floats of two widths stay."""
     if isinstance(X, Tensor):
         if X.ndim != 2 or not len(X) or not bool(X.isfinite().all()):
@@ -372,24 +306,18 @@ def _gram(pool: Any, train: Any, kernel: Any) -> GramOperator:
     return KernelGram(as_kernel(kernel), stacked)
 
 
-def _bonus(
-    bonus: Any, selector: Selector, pool: Any, rows: np.ndarray | None, gram: GramOperator
-) -> Tensor | None:
+def _checked_bonus(bonus: Any, selector: Selector, n: int) -> np.ndarray | None:
+    """Return a number for each pool row, of selectors that take one."""
     if bonus is None:
         return None
     if not selector.takes_bonus:
-        able = ", ".join(sorted(_that_take_a_bonus()))
+        able = ", ".join(sorted(name for name, make in SELECTORS.items() if make().takes_bonus))
         raise ValueError(
             f"{selector!r} takes no `bonus`; expected None. Selectors with one: {able}."
         )
     values = np.asarray(bonus, dtype=np.float64)
-    if values.shape != (len(pool),) or not np.isfinite(values).all():
+    if values.shape != (n,) or not np.isfinite(values).all():
         raise ValueError(
-            f"`bonus` has shape {values.shape}; expected a finite number for each of {len(pool)} "
-            "pool rows."
+            f"`bonus` has shape {values.shape}; expected a finite number for each of {n} pool rows."
         )
-    return as_tensor(values if rows is None else values[rows], gram.device, gram.dtype)
-
-
-def _that_take_a_bonus() -> Iterable[str]:
-    return (name for name, make in SELECTORS.items() if make().takes_bonus)
+    return values

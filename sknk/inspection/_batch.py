@@ -9,6 +9,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from sknk._pipelines import split_pipeline
+from sknk._validation import check_positions
 from sknk.inspection._plotting import axes_on, pyplot, style
 
 __all__ = ["BatchDisplay"]
@@ -225,7 +226,5 @@ def _rows(rows: Any, name: str, n: int) -> np.ndarray:
             f"`{name}` has dtype {found.dtype} and {len(found)} entries; expected numbers of rows, "
             f"or a mask of {n}."
         )
-    bad = found[(found < 0) | (found >= n)]
-    if len(bad):
-        raise ValueError(f"`{name}` has row {bad[0]}; expected rows from 0 to {n - 1}.")
+    check_positions(found, name, n)
     return found.astype(int)
