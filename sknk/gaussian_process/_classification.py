@@ -1,6 +1,6 @@
 """Trained classifiers: what a pickle keeps, and the latent functions it stands for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,12 +9,15 @@ from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, compute_dtype, row_dtype, to_numpy
 from sknk._training import TrainingSet
+from sknk._validation import check_memory
 from sknk.gaussian_process._dirichlet import DirichletRows, Labelled, leave_one_out
 from sknk.gaussian_process._hyperparameters import Hyperparameters
-from sknk.gaussian_process._laplace import mode_of
+from sknk.gaussian_process._joint import JointLatent, independent
+from sknk.gaussian_process._laplace import joint_parts, mode_of
 from sknk.gaussian_process._posteriors import SparsePosterior
 from sknk.gaussian_process._softmax import log_score
 from sknk.solvers import Cholesky, Factorization, InducingPosterior, LaplaceMode
+from sknk.solvers._gram import square_bytes
 from sknk.solvers._sparse import clip_rounding
 
 __all__ = ["DirichletModel", "LaplaceModel", "Latent", "VariationalModel", "labelled"]
@@ -94,6 +97,18 @@ class _Solved:
         kernel, a = self.hyper.kernel, self.hyper["amplitude"]
         return kernel(fitted, X).mul_(a), a * kernel.diag(X)
 
+    def _joint_grams(self, fitted: Tensor, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a K(X_fit, X), (n, m), and a K(X, X), (m, m); or refuse them."""
+        (n, m), dtype = (len(fitted), len(X)), row_dtype(X.device)
+        # K(X, X), a covariance, and what eigh makes of it; K(X_fit, X) and two solutions.
+        check_memory(
+            6 * square_bytes(m, dtype) + 3.0 * n * m * dtype.itemsize,
+            X.device,
+            what=f"The joint law of the latent values of {m} distinct rows",
+            instead="Use fewer rows.",
+        )
+        return self.hyper.kernel(fitted, X).mul_(self.hyper["amplitude"]), self._gram(X)
+
 
 @dataclass
 class DirichletModel(_Solved):
@@ -131,6 +146,13 @@ class DirichletModel(_Solved):
         variance = [clip_rounding(prior - f.half_solve(K).square_().sum(0), prior) for f in factors]
         return Latent(K.mT @ dual, torch.stack(variance, dim=1))
 
+    def joint(self, X: Tensor) -> JointLatent:
+        """Return the law of the latent values of all rows: a K** - V_c'V_c, V_c = L_c^-1 a K*."""
+        fitted, factors, dual, _ = self.solved()
+        K, own = self._joint_grams(fitted, X)
+        V = (factor.half_solve(K) for factor in factors)
+        return JointLatent(K.mT @ dual, independent(torch.addmm(own, v.mT, v, alpha=-1) for v in V))
+
 
 @dataclass
 class LaplaceModel(_Solved):
@@ -157,6 +179,12 @@ class LaplaceModel(_Solved):
         fitted, mode = self.solved()
         mean, covariance = mode.predict(*self._cross(fitted, X))
         return Latent(mean, covariance.diagonal(dim1=1, dim2=2), covariance)
+
+    def joint(self, X: Tensor) -> JointLatent:
+        """Return the law of the latent values of all rows."""
+        fitted, mode = self.solved()
+        K, own = self._joint_grams(fitted, X)
+        return JointLatent(K.mT @ mode.dual, joint_parts(mode, K, own), len(fitted))
 
 
 @dataclass
@@ -185,3 +213,12 @@ class VariationalModel(_Solved):
     def latent(self, X: Tensor) -> Latent:
         """Return the law of the latent values of a block of rows."""
         return Latent(*self.solved().moments(X))
+
+    def joint(self, X: Tensor) -> JointLatent:
+        """Return the law of the latent values of all rows."""
+        posterior = self.solved()
+        K, own = self._joint_grams(posterior.Z, X)
+        law = posterior.law
+        mean = torch.linalg.solve_triangular(law.L, K, upper=False).mT @ law.mean
+        each = (replace(law, root=root).covariance(K, own) for root in law.root)
+        return JointLatent(mean, independent(each))

@@ -276,11 +276,36 @@ def test_rows_beyond_memory_raise(way):
 
 
 @pytest.mark.parametrize(
-    "method", ["predict", "predict_proba", "predict_latent", "decision_function"]
+    "method", ["predict", "predict_proba", "predict_latent", "decision_function", "sample_proba"]
 )
 def test_methods_raise_when_not_fitted(method):
     with pytest.raises(NotFittedError, match=r"is not fitted yet. Call 'fit'"):
         getattr(NTKGaussianProcessClassifier(), method)(NEW)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "error", "message"),
+    [
+        (0, ValueError, r"n_samples == 0, must be >= 1"),
+        (2.5, TypeError, r"n_samples must be an instance of int, not float"),
+    ],
+)
+def test_sample_proba_raises_for_bad_counts(n_samples, error, message):
+    with pytest.raises(error, match=message):
+        model().fit(X, TWO).sample_proba(NEW, n_samples)
+
+
+@pytest.mark.parametrize("way", ["dirichlet", "laplace", "variational"])
+def test_sample_proba_raises_when_memory_is_short(way):
+    fitted = model(way).fit(X, TWO)
+    rows = np.random.default_rng(0).standard_normal((300, X.shape[1]))
+    many = r"The joint law .* of 300 distinct rows needs .* are allowed on cpu.*Use fewer rows\."
+    with config_context(memory_budget=1_000_000):
+        fitted.predict_proba(rows)
+        with pytest.raises(MemoryBudgetError, match=many):
+            fitted.sample_proba(rows)
+        with pytest.raises(MemoryBudgetError, match=r"50000 draws of 7 rows.*`n_samples`"):
+            fitted.sample_proba(NEW, 50_000)
 
 
 def test_log_marginal_likelihood_raises_when_not_fitted():
