@@ -240,12 +240,13 @@ class Forms:
         return Kernel._grams(self, X, Y, tile, prepare=prepare, n_outputs=len(names))
 
     def features(self: Any, X: Any) -> Any:
-        r"""Return the random projection of the gradients, Z with K = Z Z'.
+        r"""Return Z with K = Z Z': the random projection of the gradients, or embeddings.
 
         .. math:: z_k(x) = k^{-1/2} \sum_q s_{qk} \sum_p S_{pk}\, \partial_p g_q(x)
 
         with signs S and s, and the combinations of outputs g of the kernel's kind; E[Z Z'] is that
-        kernel and its error falls as k^-1/2. Signs depend on `random_state` and names only.
+        kernel and its error falls as k^-1/2. Signs depend on `random_state` and names only. Kinds
+        of embeddings are made of finite features and need no projection.
 
         Parameters
         ----------
@@ -255,13 +256,15 @@ class Forms:
         Returns
         -------
         ndarray or Tensor of shape (n, k)
-            With k = `projection`.
+            With k = `projection`, or as many as embeddings have.
 
         Raises
         ------
         ValueError
-            If `projection` is None.
+            If `projection` is None and the kind is one of gradients.
         """
+        if self.kind in EMBEDDINGS:
+            return self._embedded(X)
         if self.projection is None:
             raise ValueError("`projection` is None; expected the number of features.")
         x, _ = self._rows(X, None)
@@ -272,6 +275,17 @@ class Forms:
             parts = [state.parts[0].values[0, :, 0] for _, state in blocks]
             empty = torch.empty((0, self.projection), dtype=self._dtype(), device=x.device)
         return self._like(torch.cat([empty, *parts]), X)
+
+    def _embedded(self: Any, X: Any) -> Any:
+        """Return what layers are given, side by side, (n, k)."""
+        x, _ = self._rows(X, None)
+        with torch.no_grad():
+            blocks = self._blocks(x, self._values(x.device))
+            parts = [
+                torch.cat([part.values.flatten(2)[0] for part in state.parts], 1)
+                for _, state in blocks
+            ]
+        return self._like(torch.cat(parts), X)
 
     def _weighed_features(self: Any, X: Any, weights: np.ndarray) -> Any:
         """Return the random projection of one combination of outputs for each row, (n, k)."""

@@ -1,0 +1,89 @@
+"""Multilayer perceptrons in the parametrization of tangent kernels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["TangentMLP"]
+
+_ACTIVATIONS: dict[str, tuple[type[nn.Module], float, float, float]] = {
+    # module, sigma_w, sigma_b and Adam's learning rate (Holzmueller et al. 2023, section 6)
+    "relu": (nn.ReLU, 0.2, 0.2, 0.375),
+    "silu": (nn.SiLU, 0.5, 1.0, 0.15),
+}
+
+
+class _Lifted(nn.Module):
+    """x -> (weight x, bias), so that a weight matrix has the layer's bias as its last column."""
+
+    def __init__(self, weight: float, bias: float) -> None:
+        super().__init__()
+        self.weight, self.bias = weight, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = torch.full_like(x[..., :1], self.bias)
+        return torch.cat([x * self.weight, one], dim=-1)
+
+
+class TangentMLP(nn.Sequential):
+    r"""Dense layers whose weights are all N(0, 1), with the scale of a layer outside of them.
+
+    .. math:: h_{l+1} = \phi\Big(\frac{\sigma_w}{\sqrt{d_l}} W_l h_l + \sigma_b b_l\Big),
+        \qquad W_{ij} \sim N(0, 1), \quad b = 0
+
+    so that one learning rate suits all layers, and the tangent kernel has a limit of infinite
+    width (Jacot et al. 2018). Scales and learning rate are those that Holzmueller, Zaverkin,
+    Kaestner and Steinwart (2023, section 6) chose for active learning on tables.
+
+    Parameters
+    ----------
+    n_features : int
+        d_0.
+    n_outputs : int
+        Of the last layer, which has no activation.
+    hidden : sequence of int, default=(512, 512)
+        Widths of hidden layers.
+    activation : {"relu", "silu"}, default="relu"
+        phi; sigma_w and sigma_b are 0.2 and 0.2, or 0.5 and 1.
+
+    Attributes
+    ----------
+    learning_rate : float
+        Of Adam, 0.375 or 0.15: what network estimators take for it.
+
+    Raises
+    ------
+    ValueError
+        For another activation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknk.networks import TangentMLP
+    >>> TangentMLP(3, 1)(torch.zeros(5, 3)).shape
+    torch.Size([5, 1])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        hidden: Sequence[int] = (512, 512),
+        activation: str = "relu",
+    ) -> None:
+        if activation not in _ACTIVATIONS:
+            raise ValueError(
+                f"`activation` is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}."
+            )
+        kind, sigma_w, sigma_b, learning_rate = _ACTIVATIONS[activation]
+        layers: list[nn.Module] = []
+        before = n_features
+        for width in (*hidden, n_outputs):
+            weight = nn.Linear(before + 1, width, bias=False)
+            nn.init.normal_(weight.weight)
+            nn.init.zeros_(weight.weight[:, -1].detach())
+            layers += [_Lifted(sigma_w / before**0.5, sigma_b), weight, kind()]
+            before = width
+        super().__init__(*layers[:-1])
+        self.learning_rate = learning_rate

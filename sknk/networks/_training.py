@@ -1,0 +1,126 @@
+"""How networks are trained: Adam, a learning rate that falls to zero, the best epoch kept."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sknk._progress import progress
+
+__all__ = ["Recipe", "outputs_of", "trained"]
+
+_ROWS = 2**13  # that pass a network at once where nothing is learned
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and in which steps.
+
+    Attributes
+    ----------
+    loss : callable
+        From outputs (n, O) and targets to a mean over rows.
+    learning_rate : float
+        Of Adam, in the first step.
+    max_epochs : int
+        Passes over the rows.
+    batch_size : int
+        Most rows of a step.
+    verbose : int or bool
+        Show a progress bar.
+    """
+
+    loss: Loss
+    learning_rate: float
+    max_epochs: int
+    batch_size: int
+    verbose: int | bool = 0
+
+
+def trained(
+    module: nn.Module,
+    X: Tensor,
+    Y: Tensor,
+    recipe: Recipe,
+    validation: tuple[Tensor, Tensor] | None = None,
+) -> nn.Module:
+    """Return a trained copy of a module, in evaluation mode. Draws from the global generator.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Weights to start from.
+    X : Tensor of shape (n, d)
+        Rows.
+    Y : Tensor of shape (n, ...)
+        Their targets.
+    recipe : Recipe
+    validation : tuple of Tensor or None
+        Rows and targets; weights of the epoch with the least loss on them are kept. None keeps the
+        last ones.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    ValueError
+        If the loss is no finite number after the last epoch.
+    """
+    module = copy.deepcopy(module).to(X).train()
+    learned = [p for p in module.parameters() if p.requires_grad]
+    steps = -(-len(X) // recipe.batch_size)  # of an epoch, all about as long
+    total = max(1, steps * recipe.max_epochs)
+    optimizer = torch.optim.Adam(learned, lr=recipe.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=total)
+    best, least = None, float("inf")
+    last = X.new_zeros(())
+    for _ in progress(range(recipe.max_epochs), verbose=recipe.verbose, unit="epoch"):
+        for rows in torch.randperm(len(X)).to(X.device).tensor_split(steps):
+            optimizer.zero_grad(set_to_none=True)
+            last = recipe.loss(_outputs(module, X[rows]), Y[rows])
+            last.backward()
+            optimizer.step()
+            schedule.step()
+        if validation is not None:
+            held_out = float(recipe.loss(outputs_of(module, validation[0]), validation[1]))
+            if held_out < least:
+                best, least = copy.deepcopy(module.state_dict()), held_out
+            module.train()
+    if best is not None:
+        module.load_state_dict(best)
+    elif not bool(last.detach().isfinite()):
+        raise ValueError(
+            f"The loss is {float(last.detach())} after {recipe.max_epochs} epochs with "
+            f"`learning_rate` {recipe.learning_rate}; expected a finite number. Lower it, or "
+            "standardize the rows."
+        )
+    return module.eval()
+
+
+def outputs_of(module: nn.Module, X: Tensor) -> Tensor:
+    """Return outputs (n, O) of a module in evaluation mode, block of rows by block.
+
+    Parameters
+    ----------
+    module : nn.Module
+    X : Tensor of shape (n, d)
+        Rows.
+
+    Returns
+    -------
+    Tensor of shape (n, O)
+    """
+    module.eval()
+    with torch.no_grad():
+        return torch.cat([_outputs(module, block) for block in X.split(_ROWS)])
+
+
+def _outputs(module: nn.Module, X: Tensor) -> Tensor:
+    found = module(X)
+    return found[:, None] if found.ndim == 1 else found
