@@ -1,5 +1,15 @@
 """Batch active learning: which rows of a pool are best labelled next."""
 
+from sknk.active_learning._base_kernels import ensemble_features
+from sknk.active_learning._class_selectors import (
+    BADGE,
+    KECOR,
+    BatchBALD,
+    Entropy,
+    FisherBAIT,
+    Margin,
+)
+from sknk.active_learning._labelled import LabelledNTKSelector
 from sknk.active_learning._learner import BatchActiveLearner
 from sknk.active_learning._run import LearningCurves, run_active_learning
 from sknk.active_learning._select_batch import select_batch
@@ -14,16 +24,26 @@ from sknk.active_learning._selectors import (
     Random,
     Selector,
 )
+from sknk.active_learning._targeted import VTL, LookAhead
 from sknk.active_learning._transforms import ACSFeatures, Posterior, Rescale, Sketch, Transform
 
 __all__ = [
+    "BADGE",
     "BAIT",
+    "KECOR",
     "LCMD",
+    "VTL",
     "ACSFeatures",
     "BatchActiveLearner",
+    "BatchBALD",
+    "Entropy",
+    "FisherBAIT",
     "FrankWolfe",
     "KMeansPlusPlus",
+    "LabelledNTKSelector",
     "LearningCurves",
+    "LookAhead",
+    "Margin",
     "MaxDet",
     "MaxDiag",
     "MaxDist",
@@ -33,6 +53,7 @@ __all__ = [
     "Selector",
     "Sketch",
     "Transform",
+    "ensemble_features",
     "run_active_learning",
     "select_batch",
 ]

@@ -22,16 +22,11 @@ from sknk._estimator import PLACE_CONSTRAINTS, unchanged_on_error
 from sknk._validation import Interval, StrOptions, fit_context, validate_data
 from sknk.active_learning._candidates import open_rows
 from sknk.active_learning._labels import as_rows, both_dtype, is_missing, lesson
-from sknk.active_learning._learners import View, default_for, taught, view_of
-from sknk.active_learning._select_batch import (
-    checked_rows,
-    choose,
-    generator_of,
-    selector_of,
-    space_of,
-)
+from sknk.active_learning._learners import View, default_for, laws_of, taught, view_of
+from sknk.active_learning._select_batch import choose, generator_of, selector_of
 from sknk.active_learning._selectors import Selector
 from sknk.active_learning._space import Space
+from sknk.active_learning._spaces import Rows, checked_rows, space_of
 from sknk.active_learning._transforms import Transform
 from sknk.ridge import NTKRidge
 
@@ -48,17 +43,20 @@ class BatchActiveLearner(BaseEstimator):
 
     Parameters
     ----------
-    estimator : estimator, torch network in a skorch net, or None, default=None
+    estimator : estimator, nn.Module or None, default=None
         Regressor or classifier, or a Pipeline that ends in one: rows are compared behind its
-        transformers. None is :class:`~sknk.NTKRidge` for labels that are floating-point numbers,
+        transformers. A torch module is trained by :class:`~sknk.networks.NetworkRegressor` or
+        :class:`~sknk.networks.NetworkClassifier`; a skorch net trains its own. None is :class:`~sknk.NTKRidge` for labels that are floating-point numbers,
         :class:`~sknk.NTKRidgeClassifier` for others; where nan stands for no label, numbers of
         classes are floating-point too, and the classifier has to be passed.
     selector : "auto", str or Selector, default="auto"
         As `method` of :func:`select_batch`; "auto" is "bait" for ridges and Gaussian processes with
         their own kernel, "lcmd" otherwise.
-    kernel : kernel or None, default=None
+    kernel : kernel, {"gradient", "last_layer", "members"} or None, default=None
         Inner product of rows. None is the estimator's own: a ridge's or Gaussian process's kernel,
-        as fitted, or the gradient kernel of a network, sketched to 512 features.
+        as fitted, "gradient" of a network or "members" of a forest. "gradient" is a network's
+        tangent kernel, sketched to 512 features; "last_layer" that of its last layer's inputs;
+        "members" the covariance of an ensemble's predictions (:func:`ensemble_features`).
     transforms : iterable of Transform, default=()
         Of the inner products, from left to right.
     batch_size : int, default=1
@@ -195,6 +193,8 @@ class BatchActiveLearner(BaseEstimator):
         candidates: Any = None,
         batch_size: int | None = None,
         return_utilities: bool = False,
+        *,
+        X_target: Any = None,
     ) -> Any:
         """Return the rows to label next.
 
@@ -208,6 +208,8 @@ class BatchActiveLearner(BaseEstimator):
             Other than the learner's.
         return_utilities : bool, default=False
             Also return how every row was judged before each choice.
+        X_target : array-like of shape (J, d), default=None
+            Rows whose predictions are judged, for "vtl".
 
         Returns
         -------
@@ -220,7 +222,8 @@ class BatchActiveLearner(BaseEstimator):
         Raises
         ------
         ValueError
-            If all rows have labels, or candidates do.
+            If all rows have labels, or candidates do, or the selector needs what is not there:
+            targets, or class probabilities.
 
         Warns
         -----
@@ -237,11 +240,12 @@ class BatchActiveLearner(BaseEstimator):
                 f"All {len(pool)} rows have labels; expected at least one without. Pass other rows "
                 "as `X`."
             )
+        targets = None if X_target is None else as_rows(X_target)
         rng = self._rng()
         open_ = open_rows(candidates, open_, len(pool), rng)
         size = self.batch_size if batch_size is None else batch_size
         with config_of(self.device, self.dtype):
-            selector, space, generator = self._space(_safe_indexing(pool, open_), rng)
+            selector, space, generator = self._space(_safe_indexing(pool, open_), targets, rng)
             found = choose(selector, space, size, generator, mode=self.mode)
             if not return_utilities:
                 return open_[found]
@@ -347,19 +351,24 @@ class BatchActiveLearner(BaseEstimator):
         return check_random_state(self.random_state)
 
     def _space(
-        self, pool: Any, rng: np.random.RandomState
+        self, pool: Any, targets: Any, rng: np.random.RandomState
     ) -> tuple[Selector, Space, torch.Generator]:
         """Return selector, rows in the space it looks at, and what it draws from."""
         view = self._view()
+        selector = selector_of(view.selector if self.selector == "auto" else self.selector)
         noise = view.noise_variance if self.noise_variance is None else self.noise_variance
-        pool, train = checked_rows(view.before(pool), "X", view.kernel), None
+        known = None
         if self.is_labelled_.any():
-            known = view.before(_safe_indexing(self.X_fit_, self.is_labelled_))
-            train = checked_rows(known, "X", view.kernel)
+            known = _safe_indexing(self.X_fit_, self.is_labelled_)
+
+        def seen(rows: Any, name: str) -> Any:
+            return None if rows is None else checked_rows(view.before(rows), name, view.kernel)
+
+        laws = laws_of(self.estimator_, selector, pool, known, rng)
+        rows = Rows(seen(pool, "X"), seen(known, "X"), seen(targets, "X_target"), None, None, *laws)
         generator = generator_of(rng)
-        space = space_of(pool, train, view.kernel, noise, self.transforms, generator)
-        name = view.selector if self.selector == "auto" else self.selector
-        return selector_of(name), space, generator
+        space = space_of(rows, view.kernel, noise, self.transforms, generator)
+        return selector, space, generator
 
     def _view(self) -> View:
         known = self.estimator_

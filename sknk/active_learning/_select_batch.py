@@ -8,26 +8,22 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils import check_array, check_random_state
-from torch import Tensor
+from sklearn.utils import check_random_state
 
-from sknk._array import as_tensor, compute_device, config_of, row_dtype, to_numpy
+from sknk._array import config_of, to_numpy
 from sknk.active_learning._candidates import check_candidates
-from sknk.active_learning._selectors import SELECTORS, Selector
+from sknk.active_learning._registry import NAMED
+from sknk.active_learning._selectors import Selector
 from sknk.active_learning._space import Space
+from sknk.active_learning._spaces import Rows, checked_proba, checked_rows, space_of
 from sknk.active_learning._transforms import Transform
 from sknk.exceptions import NumericalWarning
-from sknk.kernels import EmpiricalNTK
-from sknk.kernels._adapt import as_kernel
-from sknk.solvers import FeatureGram, GramOperator, KernelGram
 
 __all__ = [
-    "checked_rows",
     "choose",
     "generator_of",
     "select_batch",
     "selector_of",
-    "space_of",
 ]
 
 
@@ -38,6 +34,9 @@ def select_batch(
     batch_size: int,
     kernel: Any = None,
     X_train: Any = None,
+    X_target: Any = None,
+    proba: Any = None,
+    proba_train: Any = None,
     mode: str = "auto",
     noise_variance: float = 1e-6,
     bonus: Any = None,
@@ -62,7 +61,8 @@ def select_batch(
         Rows to choose from; features if `kernel` is None, in float32 or float64 as they are.
     method : str or Selector
         How to choose: "random", "maxdiag", "maxdet", "bait", "bait-fb", "frank-wolfe", "maxdist",
-        "kmeans++" or "lcmd".
+        "kmeans++" or "lcmd"; "vtl" by targets; "margin", "entropy", "badge", "fisher-bait",
+        "batchbald", "kecor" or "look-ahead" by class probabilities.
     batch_size : int
         How many; clipped to the candidates, with a warning.
     kernel : sknk or scikit-learn kernel, default=None
@@ -70,6 +70,13 @@ def select_batch(
         :class:`~sknk.kernels.EmpiricalNTK` with a `projection` makes features of them.
     X_train : array-like or Tensor of shape (t, d), default=None
         Rows with labels.
+    X_target : array-like or Tensor of shape (J, d), default=None
+        Rows whose predictions are judged; "vtl" only.
+    proba : array-like of shape (n, C) or (S, n, C), default=None
+        Class probabilities of pool rows, for methods that look at them: of a classifier, or under S
+        draws of it ("batchbald").
+    proba_train : array-like of shape (t, C), default=None
+        Those of the rows with labels, for "fisher-bait".
     mode : {"auto", "P", "TP"}, default="auto"
         What they are: "P" chooses by the covariance given the training rows, "TP" by the prior
         covariance, as if they were chosen first. "auto" is "TP" for methods by distances.
@@ -97,7 +104,8 @@ def select_batch(
     ------
     ValueError
         For an unknown method (the message lists them), rows that are no finite table, candidates
-        that are no distinct rows, a mode or a bonus that the method does not have.
+        that are no distinct rows, probabilities that do not sum to 1, a mode or a bonus that the
+        method does not have, or a method without what it needs.
 
     Warns
     -----
@@ -124,59 +132,20 @@ def select_batch(
     rng = check_random_state(random_state)
     with config_of(device, dtype):
         pool = checked_rows(X_pool, "X_pool", kernel)
-        rows = check_candidates(candidates, len(pool), rng)
+        among = check_candidates(candidates, len(pool), rng)
         worth = _checked_bonus(bonus, selector, len(pool))
-        if rows is not None:
-            pool, worth = pool[rows], None if worth is None else worth[rows]
+        law = checked_proba(proba, len(pool), "proba")
+        if among is not None:
+            worth = None if worth is None else worth[among]
+            law = None if law is None else law[..., among, :]
         train = None if X_train is None else checked_rows(X_train, "X_train", kernel)
+        known = checked_proba(proba_train, 0 if train is None else len(train), "proba_train")
+        targets = None if X_target is None else checked_rows(X_target, "X_target", kernel)
         generator = generator_of(rng)
-        space = space_of(pool, train, kernel, noise_variance, transforms, generator, worth)
+        rows = Rows(pool, train, targets, among, worth, law, known)
+        space = space_of(rows, kernel, noise_variance, transforms, generator)
         found = choose(selector, space, batch_size, generator, mode=mode)
-    return found if rows is None else rows[found]
-
-
-def space_of(
-    pool: Any,
-    train: Any,
-    kernel: Any,
-    noise_variance: float,
-    transforms: Iterable[Transform],
-    generator: torch.Generator,
-    bonus: np.ndarray | None = None,
-) -> Space:
-    """Return pool and training rows in the space of a kernel, transformed.
-
-    Parameters
-    ----------
-    pool : ndarray or Tensor of shape (n, d)
-        Finite.
-    train : ndarray or Tensor of shape (t, d), or None
-    kernel : kernel or None
-        None takes rows as features.
-    noise_variance : float
-        Units of the kernel.
-    transforms : iterable of Transform
-        From left to right.
-    generator : torch.Generator
-        On the CPU, for what they draw.
-    bonus : ndarray of shape (n,) or None
-        Units of the kernel.
-
-    Returns
-    -------
-    Space
-
-    Raises
-    ------
-    ValueError
-        If training rows have other features.
-    """
-    gram = _gram(pool, train, kernel)
-    worth = None if bonus is None else as_tensor(bonus, gram.device, gram.dtype)
-    space = Space(gram, len(pool), noise_variance, worth)
-    for transform in transforms:
-        space = transform.apply(space, generator)
-    return space
+    return found if among is None else among[found]
 
 
 def choose(
@@ -261,12 +230,12 @@ def selector_of(method: Any) -> Selector:
     """
     if isinstance(method, Selector):
         return clone(method)
-    names = ", ".join(repr(name) for name in SELECTORS)
+    names = ", ".join(repr(name) for name in NAMED)
     if not isinstance(method, str):
         raise TypeError(f"`method` is {method!r}; expected a Selector, or one of {names}.")
-    if method not in SELECTORS:
+    if method not in NAMED:
         raise ValueError(f"`method` is {method!r}; expected one of {names}, or a Selector.")
-    return SELECTORS[method]()
+    return NAMED[method]()
 
 
 def generator_of(rng: np.random.RandomState) -> torch.Generator:
@@ -274,44 +243,12 @@ def generator_of(rng: np.random.RandomState) -> torch.Generator:
     return torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
 
 
-def checked_rows(X: Any, name: str, kernel: Any) -> Any:
-    """Return rows as a tensor where they are one, else as an array; floats of two widths stay."""
-    if isinstance(X, Tensor):
-        if X.ndim != 2 or not len(X) or not bool(X.isfinite().all()):
-            raise ValueError(
-                f"`{name}` is a tensor of shape {tuple(X.shape)}; expected finite rows (n, d), at "
-                "least one."
-            )
-        return X.detach()
-    allowed = np.float64 if kernel is not None else (np.float64, np.float32)
-    return check_array(X, dtype=allowed, input_name=name, order="C")
-
-
-def _gram(pool: Any, train: Any, kernel: Any) -> GramOperator:
-    """Return the inner products of pool rows, then training rows."""
-    device = compute_device(pool)
-    parts = [pool] if train is None else [pool, train]
-    if train is not None and train.shape[1] != pool.shape[1]:
-        raise ValueError(
-            f"`X_train` has {train.shape[1]} features and `X_pool` {pool.shape[1]}; expected equal."
-        )
-    narrow = kernel is None and "float32" in str(pool.dtype)  # training rows follow the pool
-    dtype = torch.float32 if narrow else row_dtype(device)
-    rows = [as_tensor(part, device, dtype) for part in parts]
-    stacked = rows[0] if len(rows) == 1 else torch.cat(rows)
-    if kernel is None:
-        return FeatureGram(stacked)
-    if isinstance(kernel, EmpiricalNTK) and kernel.projection is not None:
-        return FeatureGram(kernel.features(stacked))
-    return KernelGram(as_kernel(kernel), stacked)
-
-
 def _checked_bonus(bonus: Any, selector: Selector, n: int) -> np.ndarray | None:
     """Return a number for each pool row, of selectors that take one."""
     if bonus is None:
         return None
     if not selector.takes_bonus:
-        able = ", ".join(sorted(name for name, make in SELECTORS.items() if make().takes_bonus))
+        able = ", ".join(sorted(name for name, make in NAMED.items() if make().takes_bonus))
         raise ValueError(
             f"{selector!r} takes no `bonus`; expected None. Selectors with one: {able}."
         )

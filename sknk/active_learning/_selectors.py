@@ -38,6 +38,14 @@ __all__ = [
 ]
 
 
+_NEEDED = {
+    "proba": "class probabilities; expected `proba` (n, C), or a classifier and some labels",
+    "draws": "draws of class probabilities; expected `proba` (S, n, C), or some labels and a "
+    "Gaussian process classifier, a forest or several networks",
+    "targets": "rows to judge; expected `X_target`",
+}
+
+
 class Selector(BaseEstimator):
     """Chooses rows of a pool; a small parameter holder, so that grids can search over it.
 
@@ -48,6 +56,7 @@ class Selector(BaseEstimator):
 
     modes: ClassVar[tuple[str, ...]] = ("P",)  # the first one is "auto"
     takes_bonus: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()  # of "proba", "draws", "targets"
 
     def select(
         self, space: Space, size: int, generator: torch.Generator, *, mode: str = "auto"
@@ -72,8 +81,9 @@ class Selector(BaseEstimator):
         Raises
         ------
         ValueError
-            For a mode that this selector does not have.
+            For a mode that this selector does not have, or a space without what it needs.
         """
+        self._check(space)
         return self._select(space, size, generator, self._mode(mode))
 
     def scores_before(
@@ -94,6 +104,7 @@ class Selector(BaseEstimator):
         ------
         Tensor of shape (n,)
         """
+        self._check(space)
         rows = torch.from_numpy(np.asarray(chosen)).to(space.gram.device)
         for scores in self._scores(space, rows, self._mode(mode)):
             yield scores[: space.n_pool]
@@ -106,6 +117,18 @@ class Selector(BaseEstimator):
         raise ValueError(
             f"`mode` is {mode!r}; {type(self).__name__} has {', '.join(self.modes)}. Pass 'auto'."
         )
+
+    def _check(self, space: Space) -> None:
+        """Refuse a space that lacks what is needed."""
+        proba = space.proba
+        there = {
+            "proba": proba is not None,
+            "draws": proba is not None and proba.ndim == 3,
+            "targets": space.n_targets > 0,
+        }
+        for name in self.needs:
+            if not there[name]:
+                raise ValueError(f"{type(self).__name__} was given no {_NEEDED[name]}.")
 
     @abstractmethod
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:

@@ -13,29 +13,52 @@ __all__ = ["Space"]
 
 @dataclass(frozen=True)
 class Space:
-    """Rows to choose from and rows with labels, by their inner products.
+    """Rows to choose from, rows with labels and rows that are judged, by their inner products.
 
     Attributes
     ----------
     gram : GramOperator
-        K of n pool rows, and t training rows after them; features where there are some.
+        K of n pool rows, t training rows after them, and targets after those; features where there
+        are some.
     n_pool : int
         n.
     noise_variance : float
         Of labels, units of K; of what is known once a row has one.
     bonus : Tensor of shape (n,) or None
         What pool rows are worth beside their variance, units of K.
+    n_targets : int
+        Rows at the end whose predictions matter.
+    proba : Tensor of shape (n, C) or (S, n, C), or None
+        Class probabilities of pool rows, of one model or of S draws.
+    proba_train : Tensor of shape (t, C) or None
+        Those of training rows.
     """
 
     gram: GramOperator
     n_pool: int
     noise_variance: float
     bonus: Tensor | None = None
+    n_targets: int = 0
+    proba: Tensor | None = None
+    proba_train: Tensor | None = None
 
     @property
     def train(self) -> Tensor:
         """The training rows, (t,)."""
-        return torch.arange(self.n_pool, self.gram.shape[0], device=self.gram.device)
+        stop = self.gram.shape[0] - self.n_targets
+        return torch.arange(self.n_pool, stop, device=self.gram.device)
+
+    @property
+    def targets(self) -> Tensor:
+        """The rows that are judged."""
+        n = self.gram.shape[0]
+        return torch.arange(n - self.n_targets, n, device=self.gram.device)
+
+    @property
+    def classes(self) -> Tensor:
+        """Class probabilities of pool rows, the mean over draws, (n, C)."""
+        assert self.proba is not None
+        return self.proba if self.proba.ndim == 2 else self.proba.mean(0)
 
     def stored(self) -> "Space":
         """Return the same space, a kernel's matrix stored where it fits into half the budget.

@@ -111,10 +111,9 @@ class Sketch(Transform):
 
     def apply(self, space: Space, generator: torch.Generator) -> Space:
         """Return the rows with projected features."""
-        Phi = features_of(self, space.gram)
-        shape = Phi.shape[1], self.n_components
-        A = torch.randn(shape, generator=generator, dtype=torch.float64).to(Phi)
-        return replace(space, gram=FeatureGram(Phi @ A.mul_(self.n_components**-0.5)))
+        gram, p = features_of(self, space.gram), self.n_components
+        A = _normal((gram.width, p), generator, gram).mul_(p**-0.5)
+        return replace(space, gram=gram.mapped(lambda phi: phi @ A, width=p))
 
 
 class Posterior(Transform):
@@ -190,21 +189,29 @@ class ACSFeatures(Transform):
 
     def apply(self, space: Space, generator: torch.Generator) -> Space:
         """Return the pool with those features; training rows are no longer among them."""
-        Phi = features_of(self, space.gram)
+        gram, p = features_of(self, space.gram), self.n_components
         s2 = space.noise_variance if self.noise_variance is None else self.noise_variance
-        known, pool = Phi[space.train], Phi[: space.n_pool]
+        known = gram.features(space.train)
         L = Cholesky().factorize(known.mT @ known, s2).L
-        drawn = torch.randn(
-            (Phi.shape[1], self.n_components), generator=generator, dtype=torch.float64
-        )
-        theta = torch.linalg.solve_triangular(L.mT, drawn.to(Phi), upper=True)
-        v = torch.linalg.solve_triangular(L, pool.mT, upper=False).square().sum(0)[:, None]
-        gains = 0.5 * torch.log1p(v / s2) - ((pool @ theta).square() + v) / (2.0 * s2)
-        return replace(space, gram=FeatureGram(gains * self.n_components**-0.5))
+        drawn = _normal((gram.width, p), generator, gram)
+        theta = torch.linalg.solve_triangular(L.mT, drawn, upper=True)
+
+        def gains(phi: Tensor) -> Tensor:
+            v = torch.linalg.solve_triangular(L, phi.mT, upper=False).square().sum(0)[:, None]
+            squares = (phi @ theta).square_().add_(v)
+            return (0.5 * torch.log1p(v / s2) - squares.div_(2.0 * s2)).mul_(p**-0.5)
+
+        return replace(space, gram=gram.mapped(gains, width=p, n=space.n_pool), n_targets=0)
 
 
-def features_of(transform: Transform, gram: GramOperator) -> Tensor:
-    """Return the features of rows.
+def _normal(shape: tuple[int, int], generator: torch.Generator, gram: GramOperator) -> Tensor:
+    """Draw standard normal numbers on the CPU, so that devices and dtypes agree."""
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return drawn.to(device=gram.device, dtype=gram.dtype)
+
+
+def features_of(transform: Transform, gram: GramOperator) -> FeatureGram:
+    """Return the operator of rows that have features.
 
     Parameters
     ----------
@@ -214,7 +221,7 @@ def features_of(transform: Transform, gram: GramOperator) -> Tensor:
 
     Returns
     -------
-    Tensor of shape (n, d)
+    FeatureGram
 
     Raises
     ------
@@ -222,7 +229,7 @@ def features_of(transform: Transform, gram: GramOperator) -> Tensor:
         If there are no finite ones.
     """
     if isinstance(gram, FeatureGram):
-        return gram.Phi
+        return gram
     raise TypeError(
         _refusal(transform, gram, "finite features: kernel=None, or one with `projection`")
     )

@@ -19,11 +19,16 @@ from sknk.solvers._laplace import LaplaceMode, softmax_mode
 from sknk.solvers._moves import Moves
 from sknk.solvers._path import RidgePath, leave_one_out
 from sknk.solvers._pivoting import pivoted_cholesky
+from sknk.solvers._product_gram import GroupedGram, ProductGram
 from sknk.solvers._removals import Whole
 from sknk.solvers._selection._cells import k_means_plus_plus, largest_cells, max_dist
 from sknk.solvers._selection._determinant import max_det
+from sknk.solvers._selection._farthest import farthest_point_clusters
 from sknk.solvers._selection._frank_wolfe import frank_wolfe
 from sknk.solvers._selection._greedy import largest
+from sknk.solvers._selection._groups import group_reductions_before, least_variance_groups
+from sknk.solvers._selection._information import information_before, most_informative
+from sknk.solvers._selection._look_ahead import changes_before, largest_changes
 from sknk.solvers._selection._reduction import least_variance, variance_reductions
 from sknk.solvers._selection._replay import (
     distances_before,
@@ -46,33 +51,42 @@ __all__ = [
     "Factorization",
     "FeatureGram",
     "GramOperator",
+    "GroupedGram",
     "InducingPosterior",
     "KernelGram",
     "LaplaceMode",
     "MappedGram",
     "Moves",
     "OrderedCoalitions",
+    "ProductGram",
     "RidgePath",
     "Solver",
     "Whole",
     "as_operator",
     "asymmetric_svm",
+    "changes_before",
     "conditioned",
     "distances_before",
     "evidence_cotangent",
+    "farthest_point_clusters",
     "frank_wolfe",
     "frank_wolfe_before",
+    "group_reductions_before",
     "inducing_bound",
     "inducing_posterior",
+    "information_before",
     "k_means_plus_plus",
     "largest",
     "largest_cells",
+    "largest_changes",
     "least_variance",
+    "least_variance_groups",
     "leave_one_out",
     "leave_one_out_cotangent",
     "leave_one_out_gradient",
     "max_det",
     "max_dist",
+    "most_informative",
     "pivoted_cholesky",
     "posterior_features",
     "posterior_gram",

@@ -124,6 +124,16 @@ def test_candidates_choose_as_a_pool_of_their_own():
     np.testing.assert_array_equal(found, few[chosen("lcmd", POOL[few], X_train=TRAIN)])
 
 
+@pytest.mark.parametrize("kernel", [None, NTK(depth=1)], ids=["features", "ntk"])
+@pytest.mark.parametrize("method", [m for m in NAMES if m not in DRAWING])
+def test_candidates_of_tensors_choose_as_of_arrays(method, kernel):
+    few = np.random.default_rng(0).permutation(40)[:20]
+    expected = few[chosen(method, POOL[few], kernel=kernel, X_train=TRAIN)]
+    for pool in (POOL, torch.tensor(POOL)):
+        found = chosen(method, pool, kernel=kernel, X_train=TRAIN, candidates=few)
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_number_of_candidates_is_drawn():
     found = {tuple(chosen("maxdiag", candidates=8, random_state=s)) for s in range(5)}
     assert len(found) == 5
@@ -150,7 +160,9 @@ def test_bonus_of_other_rows_is_refused(bonus):
 
 
 def test_bonus_is_refused_by_selectors_without_one():
-    with pytest.raises(ValueError, match=r"LCMD\(\) takes no `bonus`.*Selectors with one: maxdet"):
+    with pytest.raises(
+        ValueError, match=r"LCMD\(\) takes no `bonus`.*Selectors with one: kecor, maxdet"
+    ):
         chosen("lcmd", bonus=np.ones(40))
 
 
@@ -172,8 +184,8 @@ def test_batch_of_repeated_rows_is_filled_up_at_random(method):
 
 
 def test_unknown_method_lists_all():
-    with pytest.raises(ValueError, match=r"`method` is 'badge'.*'bait-fb'.*'lcmd'"):
-        chosen("badge")
+    with pytest.raises(ValueError, match=r"`method` is 'coreset'.*'bait-fb'.*'lcmd'"):
+        chosen("coreset")
     with pytest.raises(TypeError, match="expected a Selector"):
         chosen(NTK())
 

@@ -4,9 +4,11 @@ import torch
 
 from sknk import _config
 from sknk.exceptions import MemoryBudgetError
-from sknk.solvers import FeatureGram, GramOperator, largest_cells, max_dist
+from sknk.solvers import FeatureGram, GramOperator, _feature_gram, largest_cells, max_dist
+from sknk.solvers._feature_gram import StackedRows
 
 N, WIDTH = 11, 4
+CHOSEN = np.array([5, 0, 7])
 
 
 @pytest.fixture
@@ -71,6 +73,84 @@ def test_feature_gram_checks_memory(Phi):
         pytest.raises(MemoryBudgetError, match="11 x 11 Gram matrix"),
     ):
         FeatureGram(Phi).dense()
+
+
+# --- stacked rows ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stacked(Phi):
+    """Three rows of a table that is read-only, four of a wider dtype, two of a tensor."""
+    table = Phi.numpy().astype(np.float32)
+    table.flags.writeable = False
+    more = Phi.double()[:4].numpy()
+    parts = [(table, CHOSEN), (more, None), (Phi[:2].requires_grad_(), None)]
+    return StackedRows(parts, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def whole(Phi):
+    return torch.cat([Phi[CHOSEN], Phi[:4], Phi[:2]]).float()
+
+
+@pytest.mark.parametrize(
+    "idx",
+    [
+        slice(None),
+        slice(0, 0),
+        slice(1, 3),
+        slice(2, 8),
+        slice(4, 100),
+        torch.tensor([8, 0, 3, 3, 2]),
+        torch.arange(0),
+    ],
+    ids=str,
+)
+def test_stacked_rows_are_read_as_of_one_table(stacked, whole, idx):
+    assert (stacked.shape, len(stacked)) == ((9, WIDTH), 9)
+    found = stacked[idx]
+    assert (found.dtype, found.requires_grad) == (torch.float32, False)
+    assert torch.equal(found, whole[idx])
+
+
+@pytest.mark.parametrize("numbers", [1, 2 * WIDTH, 5 * WIDTH, 2**22])
+def test_stacked_rows_do_not_depend_on_blocks(monkeypatch, stacked, whole, numbers):
+    monkeypatch.setattr(_feature_gram, "_NUMBERS", numbers)
+    assert torch.equal(stacked.tensor(), whole)
+    assert torch.equal(FeatureGram(stacked).Phi, whole)
+
+
+def test_stacked_rows_share_the_memory_of_one_table(Phi):
+    rows = StackedRows([(Phi.numpy(), None)], Phi.device, Phi.dtype)
+    assert rows.tensor().data_ptr() == Phi.data_ptr()
+    assert rows[2:4].data_ptr() == Phi[2:].data_ptr()
+
+
+def test_feature_gram_of_stacked_rows_equals_that_of_one_table(stacked, whole):
+    op, expected = FeatureGram(stacked), FeatureGram(whole)
+    assert (op.shape, op.width, op.dtype) == (expected.shape, expected.width, expected.dtype)
+    assert torch.equal(op.dense(), expected.dense())
+    assert torch.equal(op.restrict([4, 2]).diag(), expected.diag()[[4, 2]])
+    assert op.Phi.data_ptr() == op.Phi.data_ptr()  # stacked once
+
+
+@pytest.mark.parametrize("numbers", [1, 3 * WIDTH, 2**22])
+@pytest.mark.parametrize("n", [None, 5])
+def test_features_are_mapped_by_blocks_and_never_stacked(monkeypatch, stacked, whole, numbers, n):
+    monkeypatch.setattr(_feature_gram, "_NUMBERS", numbers)
+    monkeypatch.delattr(StackedRows, "tensor")
+    sizes = []
+
+    def doubled(phi):
+        sizes.append(len(phi))
+        return torch.cat([phi, 2.0 * phi], dim=1)
+
+    found = FeatureGram(stacked).mapped(doubled, width=2 * WIDTH, n=n)
+    assert torch.equal(found.Phi, torch.cat([whole, 2.0 * whole], dim=1)[:n])
+    assert max(sizes) == min(max(1, numbers // (2 * WIDTH)), sum(sizes))
+
+
+# --- centred --------------------------------------------------------------------------------------
 
 
 def test_features_far_from_zero_are_centred_for_distances():

@@ -83,7 +83,7 @@ class Cells:
 def distances(gram: GramOperator, diag: Tensor, i: Tensor | slice, j: Tensor) -> Tensor:
     """Return D of rows i and j, (len(i), len(j)); of rows that coincide but for rounding, 0."""
     sums = diag[i][:, None] + diag[j]
-    squared = sums - 2.0 * gram.block(i, j)
+    squared = torch.sub(sums, gram.block(i, j), alpha=2.0)
     return squared.masked_fill_(squared <= sums.mul_(_rounding(sums)), 0.0)
 
 

@@ -19,7 +19,13 @@ from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import GramOperator, row_blocks
 from sknk.solvers._selection._residual import conditioned
 
-__all__ = ["Reductions", "least_variance", "reductions_of", "variance_reductions"]
+__all__ = [
+    "KernelCovariance",
+    "Reductions",
+    "least_variance",
+    "reductions_of",
+    "variance_reductions",
+]
 
 _NUMBERS = 2**22  # of covariances that are held at once
 
@@ -32,6 +38,7 @@ def least_variance(
     noise_variance: float,
     judged: Tensor | None = None,
     forward: int | None = None,
+    n_open: int | None = None,
 ) -> Tensor:
     """Choose the row that lowers the variances most, again and again; then drop some, if asked.
 
@@ -54,6 +61,8 @@ def least_variance(
         Rows whose variances count; None is all n.
     forward : int or None
         Rows to choose before some are dropped; None is `size`.
+    n_open : int or None
+        Only the first so many rows may be chosen; None is all.
 
     Returns
     -------
@@ -61,7 +70,9 @@ def least_variance(
         In the order of choice; k < `size` where no other row lowers anything.
     """
     state = reductions_of(gram, given, noise_variance, judged)
-    chosen = _forward(state, size if forward is None else max(size, forward), given)
+    open_ = torch.arange(gram.shape[0], device=gram.device) < (n_open or gram.shape[0])
+    open_[given] = False
+    chosen = _forward(state, size if forward is None else max(size, forward), open_)
     if len(chosen) <= size:
         return chosen
     return chosen[_backward(*state.covariance.tables(chosen), size, noise_variance)]
@@ -91,10 +102,8 @@ def variance_reductions(
     return reductions_of(gram, given, noise_variance, judged).scores()
 
 
-def _forward(state: "Reductions", size: int, given: Tensor) -> Tensor:
-    """Return rows in the order in which they lower the sum of variances most."""
-    open_ = torch.ones_like(state.diag, dtype=torch.bool)
-    open_[given] = False
+def _forward(state: "Reductions", size: int, open_: Tensor) -> Tensor:
+    """Return open rows in the order in which they lower the sum of variances most."""
     chosen: list[Tensor] = []
     for _ in range(size):
         scores = state.scores()
@@ -104,7 +113,7 @@ def _forward(state: "Reductions", size: int, given: Tensor) -> Tensor:
         chosen.append(row)
         open_[row] = False
         state.observe(row)
-    return torch.stack(chosen) if chosen else given[:0]
+    return torch.stack(chosen) if chosen else open_.nonzero().squeeze(1)[:0]
 
 
 def _backward(C: Tensor, Q: Tensor, size: int, noise_variance: float) -> Tensor:
@@ -199,8 +208,13 @@ class _FeatureCovariance(_Covariance):
 
     def sums(self) -> Tensor:
         """Return phi' B phi of each row; M is still I."""
-        blocks = self.Phi.split(max(1, _NUMBERS // self.Phi.shape[1]))
-        return torch.cat([((phi @ self.B) * phi).sum(1) for phi in blocks])
+        # Written in place: small results between freed blocks would keep a heap from reusing them.
+        n, d = self.Phi.shape
+        sums = self.Phi.new_empty(n)
+        for J in row_blocks(n, max(1, _NUMBERS // d)):
+            phi = self.Phi[J]
+            sums[J] = (phi @ self.B).mul_(phi).sum(1)
+        return sums
 
     def columns(self, row: Tensor) -> tuple[Tensor, Tensor]:
         """Return Phi M phi and Phi M B M phi; one pass over the features."""
@@ -219,7 +233,7 @@ class _FeatureCovariance(_Covariance):
         return Phi @ Phi.mT, Phi @ B @ Phi.mT
 
 
-class _KernelCovariance(_Covariance):
+class KernelCovariance(_Covariance):
     """C - R' R, with R of one row for each move: products with the covariance at the start."""
 
     def __init__(self, start: GramOperator, judged: Tensor | None) -> None:
@@ -240,15 +254,24 @@ class _KernelCovariance(_Covariance):
 
     def columns(self, row: Tensor) -> tuple[Tensor, Tensor]:
         """Return C[:, row], and C[:, J] times what is judged of it."""
-        c = self.start.block(slice(None), row[None]).squeeze(1) - self.R.mT @ self.R[:, row]
+        c, q = self.columns_of(row[None])
+        self._c = c
+        return c.squeeze(1), q.squeeze(1)
+
+    def columns_of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same of k rows at once, (n, k) each."""
+        c = self.start.block(slice(None), rows) - self.R.mT @ self.R[:, rows]
         judged = c[self._judged]
         q = self.start.matmul(c) if self._cross is None else self._cross @ judged
-        self._c = c
         return c, q - self.R.mT @ (self.R[:, self._judged] @ judged)
 
     def move(self, pivot: Tensor) -> None:
         """Append c / pivot^1/2 to R; rows only come here."""
-        self.R = torch.cat([self.R, (self._c * pivot.rsqrt())[None]])
+        self.append((self._c * pivot.rsqrt()).mT)
+
+    def append(self, roots: Tensor) -> None:
+        """Subtract the product of k rows with themselves, (k, n)."""
+        self.R = torch.cat([self.R, roots])
 
     def tables(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return covariances at the start, and their products with those judged."""
@@ -274,7 +297,7 @@ def _covariance(
     """Return the posterior covariance given some rows, in the form that suits the operator."""
     gram = conditioned(gram, given, noise_variance)
     if not isinstance(gram, FeatureGram):
-        return _KernelCovariance(gram, judged)
+        return KernelCovariance(gram, judged)
     Phi = gram.Phi
     Phi_J = Phi if judged is None else Phi[judged]
     identity = torch.eye(Phi.shape[1], dtype=Phi.dtype, device=Phi.device)

@@ -71,7 +71,12 @@ def distances_before(gram: GramOperator, chosen: Tensor, *, given: Tensor) -> It
 
 
 def reductions_before(
-    gram: GramOperator, chosen: Tensor, *, given: Tensor, noise_variance: float
+    gram: GramOperator,
+    chosen: Tensor,
+    *,
+    given: Tensor,
+    noise_variance: float,
+    judged: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Yield by how much each row (n,) would lower the summed variance before each choice.
 
@@ -85,12 +90,14 @@ def reductions_before(
         Rows that were observed before.
     noise_variance : float
         s2, units of K.
+    judged : LongTensor of shape (J,) or None
+        Rows whose variances count; None is all n.
 
     Yields
     ------
     Tensor of shape (n,)
     """
-    state = reductions_of(gram, given, noise_variance)
+    state = reductions_of(gram, given, noise_variance, judged)
     for row in chosen:
         yield state.scores()
         state.observe(row)

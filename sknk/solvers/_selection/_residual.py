@@ -8,9 +8,11 @@ from torch import Tensor
 
 from sknk.solvers._cholesky import Cholesky
 from sknk.solvers._feature_gram import FeatureGram
-from sknk.solvers._gram import GramOperator, Index
+from sknk.solvers._gram import GramOperator, Index, row_blocks
 
 __all__ = ["KernelResidual", "Residual", "conditioned", "posterior_features", "posterior_gram"]
+
+_NUMBERS = 2**22  # of covariances that are held at once
 
 
 class Residual(GramOperator):
@@ -37,12 +39,11 @@ class Residual(GramOperator):
         L : Tensor of shape (k, k)
             Cholesky factor of C[rows][:, rows] and their noise.
         """
-        roots = self._roots_of(rows, L)
-        self._variances = self._variances - roots.square().sum(0)
+        self._variances = self._variances - self._observe(rows, L)
 
     @abstractmethod
-    def _roots_of(self, rows: Tensor, L: Tensor) -> Tensor:
-        """Keep, and return, L^-1 C[rows], (k, n)."""
+    def _observe(self, rows: Tensor, L: Tensor) -> Tensor:
+        """Keep what gives L^-1 C[rows]; return the sums of squares of its columns, (n,)."""
 
     def diag(self) -> Tensor:
         """Return the variances, (n,); never negative."""
@@ -73,10 +74,10 @@ class KernelResidual(Residual):
         """Return the covariance of some rows."""
         return KernelResidual(self.gram.restrict(idx), self._variances[idx], self.U[:, idx])
 
-    def _roots_of(self, rows: Tensor, L: Tensor) -> Tensor:
+    def _observe(self, rows: Tensor, L: Tensor) -> Tensor:
         new = torch.linalg.solve_triangular(L, self.rows(rows), upper=False)
         self.U = torch.cat([self.U, new])
-        return new
+        return new.square().sum(0)
 
 
 class FeatureResidual(Residual):
@@ -96,10 +97,14 @@ class FeatureResidual(Residual):
         """Return the covariance of some rows."""
         return FeatureResidual(self.gram.restrict(idx), self._variances[idx], self.A)
 
-    def _roots_of(self, rows: Tensor, L: Tensor) -> Tensor:
+    def _observe(self, rows: Tensor, L: Tensor) -> Tensor:
         new = torch.linalg.solve_triangular(L, self._residual(self.gram.Phi[rows]), upper=False)
         self.A = torch.cat([self.A, new])
-        return new @ self.gram.Phi.mT
+        # Of many rows that are given, L^-1 C[rows] is as large as the features.
+        sums = torch.empty_like(self._variances)
+        for J in row_blocks(len(sums), max(1, _NUMBERS // len(new))):
+            sums[J] = (new @ self.gram.Phi[J].mT).square().sum(0)
+        return sums
 
     def _residual(self, Phi: Tensor) -> Tensor:
         return Phi - (Phi @ self.A.mT) @ self.A
@@ -170,7 +175,8 @@ def conditioned(gram: GramOperator, given: Tensor, noise_variance: float) -> Gra
 
 
 def _conditioned_features(gram: FeatureGram, given: Tensor, noise_variance: float) -> FeatureGram:
-    return FeatureGram(posterior_features(gram.Phi[given], noise_variance)(gram.Phi))
+    posterior = posterior_features(gram.features(given), noise_variance)
+    return gram.mapped(posterior, width=gram.width)
 
 
 def posterior_features(Phi: Tensor, noise_variance: float) -> Callable[[Tensor], Tensor]:

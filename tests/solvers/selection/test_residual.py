@@ -9,9 +9,13 @@ from sknk.solvers import (
     DenseGram,
     FeatureGram,
     GramOperator,
+    _feature_gram,
+    conditioned,
     posterior_features,
     posterior_gram,
 )
+from sknk.solvers._feature_gram import StackedRows
+from sknk.solvers._selection import _residual
 from tests.reference import selection as oracle
 from tests.solvers.selection.forms import NOISE, NONE, N, rows
 
@@ -95,6 +99,25 @@ def test_posterior_features_have_its_inner_products(given):
     mapped = posterior_features(Phi[given], NOISE)(Phi)
     C = oracle.posterior((Phi @ Phi.T).numpy(), given, NOISE)
     np.testing.assert_allclose(mapped @ mapped.T, C, **CLOSE)
+
+
+def test_posterior_of_features_does_not_depend_on_blocks(monkeypatch, given):
+    whole = posterior_gram(FeatureGram(rows(N)), given, NOISE)
+    for module in (_feature_gram, _residual):
+        monkeypatch.setattr(module, "_NUMBERS", 30)
+    found = posterior_gram(FeatureGram(rows(N)), given, NOISE)
+    np.testing.assert_allclose(found.dense(), whole.dense(), **CLOSE)
+    np.testing.assert_allclose(found.diag(), whole.diag(), **CLOSE)
+
+
+def test_posterior_of_many_rows_reads_stacked_ones_where_they_are(monkeypatch):
+    Phi, given = rows(N), torch.arange(N - 12, N)
+    parts = [(Phi[: N - 12].numpy(), None), (Phi[N - 12 :], None)]
+    stacked = FeatureGram(StackedRows(parts, Phi.device, Phi.dtype))
+    monkeypatch.delattr(StackedRows, "tensor")
+    C = oracle.posterior((Phi @ Phi.T).numpy(), given, NOISE)
+    for found in (conditioned(stacked, given, NOISE), posterior_gram(stacked, given, NOISE)):
+        np.testing.assert_allclose(found.dense(), C, **CLOSE)
 
 
 def test_posterior_features_leave_rows_alone():
