@@ -36,10 +36,12 @@ def learner(selector: str) -> BatchActiveLearner:
 # :func:`~sknk.active_learning.run_active_learning` plays the game on labels that are known: first
 # labels and test rows are drawn, the same for everyone, then query, teach, score. ``"bait"`` asks
 # for rows whose labels lower the summed predictive variance most, ``"lcmd"`` for the farthest row
-# of the largest cluster of rows without labels. A lesson appends to the factorization; nothing is
+# of the largest cluster of rows without labels. ``"margin"``, what is done most often, looks at
+# class probabilities: rows whose two likeliest classes are closest. It catches up once there are
+# labels enough to be right about what is unsure. A lesson appends to the factorization; nothing is
 # fitted again.
 
-learners = {name: learner(name) for name in ("bait", "lcmd", "random")}
+learners = {name: learner(name) for name in ("bait", "lcmd", "margin", "random")}
 curves = run_active_learning(learners, X, y, n_initial=20, n_batches=6, n_splits=3, random_state=0)
 for name, labels in curves.labels_to_reach(0.9).items():
     print(f"{name:<7} 90 % of digits right with {labels:.0f} labels")
