@@ -46,7 +46,8 @@ class BatchActiveLearner(BaseEstimator):
     estimator : estimator, nn.Module or None, default=None
         Regressor or classifier, or a Pipeline that ends in one: rows are compared behind its
         transformers. A torch module is trained by :class:`~sknk.networks.NetworkRegressor` or
-        :class:`~sknk.networks.NetworkClassifier`; a skorch net trains its own. None is :class:`~sknk.NTKRidge` for labels that are floating-point numbers,
+        :class:`~sknk.networks.NetworkClassifier`; a skorch net trains its own. None is
+        :class:`~sknk.NTKRidge` for labels that are floating-point numbers,
         :class:`~sknk.NTKRidgeClassifier` for others; where nan stands for no label, numbers of
         classes are floating-point too, and the classifier has to be passed.
     selector : "auto", str or Selector, default="auto"

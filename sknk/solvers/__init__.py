@@ -17,6 +17,7 @@ from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import DenseGram, GramOperator, KernelGram, MappedGram, as_operator
 from sknk.solvers._laplace import LaplaceMode, softmax_mode
 from sknk.solvers._moves import Moves
+from sknk.solvers._online import OnlinePosterior, PoolPosterior
 from sknk.solvers._path import RidgePath, leave_one_out
 from sknk.solvers._pivoting import pivoted_cholesky
 from sknk.solvers._product_gram import GroupedGram, ProductGram
@@ -57,7 +58,9 @@ __all__ = [
     "LaplaceMode",
     "MappedGram",
     "Moves",
+    "OnlinePosterior",
     "OrderedCoalitions",
+    "PoolPosterior",
     "ProductGram",
     "RidgePath",
     "Solver",

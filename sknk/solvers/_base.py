@@ -183,7 +183,9 @@ class Factorization(ABC):
         """
         return self._lacks("reshift")
 
-    def append(self, K_cross: Tensor, K_new: Tensor, shift: Any) -> Self:
+    def append(
+        self, K_cross: Tensor, K_new: Tensor, shift: Any, *, half: Tensor | None = None
+    ) -> Self:
         """Return the factorization with rows added at the end; this one stays valid.
 
         Parameters
@@ -194,6 +196,8 @@ class Factorization(ABC):
             Kernel of the new rows.
         shift : float or array-like of shape (m,)
             Of the new rows.
+        half : Tensor of shape (n, m) or None
+            ``half_solve(K_cross)``, of a caller who has it.
 
         Returns
         -------

@@ -111,8 +111,10 @@ class CholeskyFactorization(Factorization):
         packed = self._new_buffer(self.n).copy_(self._packed)
         return self._refactorize_(packed, self._diag, shift)
 
-    def append(self, K_cross: Tensor, K_new: Tensor, shift: Any) -> Self:
-        """Border L by [K_cross' L^-T, chol(Schur complement)]; O(n^2 m).
+    def append(
+        self, K_cross: Tensor, K_new: Tensor, shift: Any, *, half: Tensor | None = None
+    ) -> Self:
+        """Border L by [K_cross' L^-T, chol(Schur complement)]; O(n^2 m), O(n m) with `half`.
 
         The new object grows into spare room of the same buffer, which the present one never
         reads; a second append to the same object copies.
@@ -140,7 +142,7 @@ class CholeskyFactorization(Factorization):
         store = self._grown(m)
         packed = store.data[: n + m, : n + m]
         packed[:n, n:], packed[n:, n:] = K_cross, K_new
-        packed[n:, :n] = forward(self._packed, K_cross).mT
+        packed[n:, :n] = (forward(self._packed, K_cross) if half is None else half).mT
         packed.diagonal()[n:] = K_new.diagonal() + added + self.jitter_
         broken = cholesky_(packed, start=n)
         if broken is None:
