@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from scipy.special import softmax
 from sklearn.ensemble import (
     BaggingClassifier,
@@ -15,11 +16,13 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sknk.kernels import EmpiricalNTK, Sum
 from sknk.kernels._empirical._checks import EMBEDDINGS
+from sknk.networks import NetworkClassifier
 from sknk.networks._base import BaseNetwork
 
 __all__ = [
@@ -173,12 +176,13 @@ def ensemble_features(estimator: Any, X: Any) -> np.ndarray:
 
 def member_probabilities(estimator: Any, X: Any) -> np.ndarray:
     """Return class probabilities of each member, (M, n, C)."""
-    found = np.stack(_predictions(estimator, X))
-    return softmax(found, axis=-1) if isinstance(estimator, BaseNetwork) else found
+    return np.stack(_predictions(estimator, X))
 
 
 def _predictions(estimator: Any, X: Any) -> list[np.ndarray]:
     """Return what each member predicts, (n, k)."""
+    if isinstance(estimator, NetworkClassifier):
+        return list(softmax(estimator.members(X), axis=-1))
     if isinstance(estimator, BaseNetwork):
         return list(estimator.members(X))
     if not has_members(estimator):
@@ -186,20 +190,29 @@ def _predictions(estimator: Any, X: Any) -> list[np.ndarray]:
             f"`estimator` is {type(estimator).__name__}, no mean of several; expected a forest, "
             "bagging, voting, or networks with `n_models` > 1."
         )
-    rows, members = np.asarray(X), list(estimator.estimators_)
-    columns = getattr(estimator, "estimators_features_", [slice(None)] * len(members))
-    return [
-        _of(member, rows[:, own], estimator) for member, own in zip(members, columns, strict=True)
-    ]
+    members = list(estimator.estimators_)
+    columns = getattr(estimator, "estimators_features_", None)
+    if columns is not None:  # bagging: members see arrays, of some columns
+        parts = [_safe_indexing(X, own, axis=1) for own in columns]
+        return [
+            _of(member, np.asarray(part), estimator)
+            for member, part in zip(members, parts, strict=True)
+        ]
+    voting = isinstance(estimator, VotingRegressor | VotingClassifier)
+    rows = X if voting or issparse(X) else np.asarray(X)
+    return [_of(member, rows, estimator) for member in members]
 
 
-def _of(member: Any, X: np.ndarray, ensemble: Any) -> np.ndarray:
-    """Return numbers, or probabilities of the ensemble's classes."""
-    if not hasattr(ensemble, "classes_") or not hasattr(member, "predict_proba"):
+def _of(member: Any, X: Any, ensemble: Any) -> np.ndarray:
+    """Return numbers, or probabilities of the ensemble's classes; a vote is sure of one."""
+    if not hasattr(ensemble, "classes_"):
         found = np.asarray(member.predict(X), dtype=np.float64)
         return found.reshape(len(found), -1)
+    # Members number classes as the ensemble does, and may not have seen them all.
+    n_classes = len(ensemble.classes_)
+    if not hasattr(member, "predict_proba"):
+        return np.eye(n_classes)[np.asarray(member.predict(X), dtype=int)]
     proba = np.asarray(member.predict_proba(X), dtype=np.float64)
-    whole = np.zeros((len(proba), len(ensemble.classes_)))
-    # Members of forests number classes as the ensemble does, and may not have seen them all.
+    whole = np.zeros((len(proba), n_classes))
     whole[:, np.asarray(member.classes_, dtype=int)] = proba
     return whole

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class Margin(Selector):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("proba",)
+    by_kernel = False
 
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
         return largest(self._sameness(space), size)
@@ -70,6 +71,7 @@ class Entropy(Selector):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("proba",)
+    by_kernel = False
 
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
         return largest(entropies(space), size)
@@ -132,9 +134,10 @@ class FisherBAIT(Selector):
     .. math:: \arg\max_x \operatorname{tr}\big[ V_x M F M V_x^\top (s^2 I + V_x M V_x^\top)^{-1}
         \big], \qquad F = \sum_v V_v^\top V_v
 
-    (Ash, Goel, Krishnamurthy and Kakade 2021, algorithm 1; there s2 is lambda). Works on the
-    kernel's inner products, so infinite kernels serve; all pairs of rows are looked at, O(n^2 C^2)
-    time and O(n^2 C) for each of C observations of a row that is chosen.
+    (Ash, Goel, Krishnamurthy and Kakade 2021, algorithm 1, with sums for means: there s2 is lambda
+    times the number of rows). Works on the kernel's inner products, so infinite kernels serve; all
+    pairs of rows are looked at, O(n^2 C^2) time at first and for each row that is chosen; t rows
+    with labels take O(n t^2 C^3) time and n t C^2 numbers.
 
     Parameters
     ----------
@@ -156,6 +159,8 @@ class FisherBAIT(Selector):
         self.overselect = overselect
 
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        if not self.overselect >= 1.0:
+            raise ValueError(f"`overselect` is {self.overselect!r}; expected at least 1.")
         return least_variance_groups(
             self._observations(space),
             size,
@@ -179,8 +184,21 @@ class FisherBAIT(Selector):
                     "FisherBAIT expected class probabilities for them too."
                 )
             p = torch.cat([p, space.proba_train])
-        A = p.sqrt()[:, :, None] * (torch.eye(p.shape[1]).to(p) - p[:, None, :])
-        return GroupedGram(space.stored().gram.restrict(slice(0, len(p))), A)
+        return GroupedGram(space.stored().gram.restrict(slice(0, len(p))), _fisher_roots(p))
+
+
+def _fisher_roots(p: Tensor) -> Tensor:
+    """Return C - 1 lines a row whose outer products sum to diag(p) - p p', (n, C - 1, C)."""
+    # The C lines sqrt(p_c) (e_c - p) do too, but weighed by sqrt(p) they sum to zero. The
+    # reflection that takes the first axis to -sqrt(p) makes that direction a line of its own.
+    root, C = p.sqrt(), p.shape[1]
+    eye = torch.eye(C, dtype=p.dtype, device=p.device)
+    lines = root[:, :, None] * (eye - p[:, None, :])
+    v = root + eye[0]
+    reflected = lines - v[:, :, None] * (
+        2.0 * (v[:, None, :] @ lines) / v.square().sum(1)[:, None, None]
+    )
+    return reflected[:, 1:]
 
 
 class BatchBALD(Selector):
@@ -198,7 +216,7 @@ class BatchBALD(Selector):
         Draws of a Gaussian process; members are all used.
     n_configurations : int, default=10000
         Configurations of the batch's labels up to which entropies are exact for the draws; beyond,
-        so many are drawn.
+        so many are drawn, by a fixed seed.
 
     Examples
     --------
@@ -209,6 +227,7 @@ class BatchBALD(Selector):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("draws",)
+    by_kernel = False
 
     def __init__(self, n_samples: int = 100, n_configurations: int = 10_000) -> None:
         self.n_samples = n_samples
@@ -216,16 +235,20 @@ class BatchBALD(Selector):
 
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
         assert space.proba is not None
-        return most_informative(
-            space.proba, size, generator, n_configurations=self.n_configurations
-        )
+        return most_informative(space.proba, size, **self._settings())
 
     def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
         assert space.proba is not None
-        generator = torch.Generator().manual_seed(0)  # configurations of its own
-        return information_before(
-            space.proba, chosen, generator, n_configurations=self.n_configurations
-        )
+        return information_before(space.proba, chosen, **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        if self.n_configurations < 1:
+            raise ValueError(
+                f"`n_configurations` is {self.n_configurations!r}; expected at least 1."
+            )
+        # A fixed seed: scores that are asked for later are those of the choice.
+        generator = torch.Generator().manual_seed(0)
+        return {"generator": generator, "n_configurations": self.n_configurations}
 
 
 class KECOR(MaxDet):

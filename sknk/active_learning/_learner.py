@@ -26,7 +26,7 @@ from sknk.active_learning._learners import View, default_for, laws_of, taught, v
 from sknk.active_learning._select_batch import choose, generator_of, selector_of
 from sknk.active_learning._selectors import Selector
 from sknk.active_learning._space import Space
-from sknk.active_learning._spaces import Rows, checked_rows, space_of
+from sknk.active_learning._spaces import Rows, checked_rows, space_of, space_without_kernel
 from sknk.active_learning._transforms import Transform
 from sknk.ridge import NTKRidge
 
@@ -340,7 +340,8 @@ class BatchActiveLearner(BaseEstimator):
         """Return the estimator fitted to rows with labels."""
         if y.dtype == object:  # labels beside a missing one of another type
             y = np.asarray(y.tolist())
-        return clone(default_for(self.estimator, y)).fit(X, y)
+        seed = self.random_state if isinstance(self.random_state, Integral) else None
+        return clone(default_for(self.estimator, y, seed)).fit(X, y)
 
     def _rng(self) -> np.random.RandomState:
         """Return what a query draws from: of a number the same for as many labels."""
@@ -355,6 +356,11 @@ class BatchActiveLearner(BaseEstimator):
         self, pool: Any, targets: Any, rng: np.random.RandomState
     ) -> tuple[Selector, Space, torch.Generator]:
         """Return selector, rows in the space it looks at, and what it draws from."""
+        if self.selector != "auto":
+            selector = selector_of(self.selector)
+            if not selector.by_kernel:
+                laws = laws_of(self.estimator_, selector, pool, pool[:1], rng)
+                return selector, space_without_kernel(len(pool), laws[0]), generator_of(rng)
         view = self._view()
         selector = selector_of(view.selector if self.selector == "auto" else self.selector)
         noise = view.noise_variance if self.noise_variance is None else self.noise_variance

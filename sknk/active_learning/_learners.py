@@ -19,6 +19,7 @@ from sknk.active_learning._base_kernels import (
     networks_of,
 )
 from sknk.active_learning._selectors import Selector
+from sknk.active_learning._spaces import checked_proba
 from sknk.gaussian_process import NTKGaussianProcessClassifier, NTKGaussianProcessRegressor
 from sknk.networks import NetworkClassifier, NetworkRegressor
 from sknk.ridge import NTKRidge, NTKRidgeClassifier
@@ -58,11 +59,12 @@ class View:
     selector: str
 
 
-def default_for(estimator: Any, y: np.ndarray) -> Any:
+def default_for(estimator: Any, y: np.ndarray, seed: Any = None) -> Any:
     """Return the estimator, a module's own, or the ridge that suits labels: floats are numbers."""
     numbers = y.dtype.kind == "f"
     if isinstance(estimator, nn.Module):
-        return NetworkRegressor(estimator) if numbers else NetworkClassifier(estimator)
+        kind = NetworkRegressor if numbers else NetworkClassifier
+        return kind(estimator, random_state=seed)
     if estimator is not None:
         return estimator
     return NTKRidge() if numbers else NTKRidgeClassifier()
@@ -180,7 +182,12 @@ def laws_of(
         return _draws(estimator, pool, selector.n_samples, rng), None
     if not hasattr(estimator, "predict_proba"):
         return None, None
-    return estimator.predict_proba(pool), estimator.predict_proba(known)
+    name = f"predict_proba of {type(estimator).__name__}"
+    proba, proba_train = (estimator.predict_proba(rows) for rows in (pool, known))
+    return (
+        checked_proba(proba, len(proba), name),
+        checked_proba(proba_train, len(proba_train), name),
+    )
 
 
 def _draws(
@@ -214,11 +221,12 @@ def taught(estimator: Any, X: Any, y: np.ndarray) -> Any | None:
         None where rows cannot be appended: it has to be fitted again.
     """
     before, final = split_pipeline(estimator)
-    rows = np.asarray(before(X), dtype=np.float64)
-    if isinstance(final, NTKGaussianProcessRegressor):
-        return with_last_step(estimator, copy.copy(final).partial_fit(rows, y))
-    if not isinstance(final, BaseRidge) or final.kernel_ == "precomputed":
+    regressor = isinstance(final, NTKGaussianProcessRegressor)
+    if not regressor and not (isinstance(final, BaseRidge) and final.kernel_ != "precomputed"):
         return None
+    rows = np.asarray(before(X), dtype=np.float64)
+    if regressor:
+        return with_last_step(estimator, copy.copy(final).partial_fit(rows, y))
     if not isinstance(final, RidgeClassifierMixin):
         Y = np.asarray(y, dtype=np.float64)[:, None]
         return with_last_step(estimator, final._with(rows, Y))

@@ -50,8 +50,8 @@ def select_batch(
 
     Selectors see rows by their inner products: :math:`k(x, x')` of a kernel, or
     :math:`\phi(x)^\top \phi(x')` where the rows are features themselves. Features of d columns take
-    O(b n d) time, and memory for a copy of them where there are training rows or candidates, for
-    another where a method needs their posterior ("P"); else for a few numbers a row. Kernels take
+    O(b n d) time, and memory for one copy of them where there are training rows or candidates or a
+    method needs their posterior ("P"), else for a few numbers a row. Kernels take
     as many of their columns, one at a time, unless a method says otherwise ("bait" sums over all
     pairs of rows).
 
@@ -83,7 +83,8 @@ def select_batch(
     noise_variance : float, default=1e-6
         Noise of labels, positive, units of the kernel.
     bonus : array-like of shape (n,), default=None
-        What pool rows are worth beside their variance, units of the kernel; "maxdet" only.
+        What pool rows are worth beside their variance, units of the kernel; "maxdet" and
+        "kecor" only.
     candidates : int, array-like of int or None, default=None
         Pool rows that may be chosen; a number draws so many at random; None is all.
     transforms : iterable of Transform, default=()
@@ -139,7 +140,7 @@ def select_batch(
             worth = None if worth is None else worth[among]
             law = None if law is None else law[..., among, :]
         train = None if X_train is None else checked_rows(X_train, "X_train", kernel)
-        known = checked_proba(proba_train, 0 if train is None else len(train), "proba_train")
+        known = _checked_proba_train(proba_train, train, law)
         targets = None if X_target is None else checked_rows(X_target, "X_target", kernel)
         generator = generator_of(rng)
         rows = Rows(pool, train, targets, among, worth, law, known)
@@ -241,6 +242,23 @@ def selector_of(method: Any) -> Selector:
 def generator_of(rng: np.random.RandomState) -> torch.Generator:
     """Return a private generator of torch, on the CPU."""
     return torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
+
+
+def _checked_proba_train(proba: Any, train: Any, law: np.ndarray | None) -> np.ndarray | None:
+    """Return class probabilities of training rows, of as many classes as the pool's."""
+    if proba is None:
+        return None
+    if train is None or law is None:
+        absent = "X_train" if train is None else "proba"
+        raise ValueError(f"`proba_train` is given and `{absent}` is None; expected both or none.")
+    P = checked_proba(proba, len(train), "proba_train")
+    assert P is not None
+    if P.ndim != 2 or P.shape[1] != law.shape[-1]:
+        raise ValueError(
+            f"`proba_train` has shape {P.shape}; expected ({len(train)}, {law.shape[-1]}), the "
+            "classes of `proba`."
+        )
+    return P
 
 
 def _checked_bonus(bonus: Any, selector: Selector, n: int) -> np.ndarray | None:

@@ -39,7 +39,8 @@ __all__ = [
 
 
 _NEEDED = {
-    "proba": "class probabilities; expected `proba` (n, C), or a classifier and some labels",
+    "proba": "class probabilities; expected `proba` (n, C), or a classifier with "
+    "`predict_proba` and some labels",
     "draws": "draws of class probabilities; expected `proba` (S, n, C), or some labels and a "
     "Gaussian process classifier, a forest or several networks",
     "targets": "rows to judge; expected `X_target`",
@@ -57,6 +58,7 @@ class Selector(BaseEstimator):
     modes: ClassVar[tuple[str, ...]] = ("P",)  # the first one is "auto"
     takes_bonus: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()  # of "proba", "draws", "targets"
+    by_kernel: ClassVar[bool] = True  # whether it looks at inner products at all
 
     def select(
         self, space: Space, size: int, generator: torch.Generator, *, mode: str = "auto"
@@ -126,6 +128,11 @@ class Selector(BaseEstimator):
             "draws": proba is not None and proba.ndim == 3,
             "targets": space.n_targets > 0,
         }
+        if space.n_targets and "targets" not in self.needs:
+            raise ValueError(
+                f"`X_target` has {space.n_targets} rows and {type(self).__name__} judges none; "
+                "expected None, or selector 'vtl'."
+            )
         for name in self.needs:
             if not there[name]:
                 raise ValueError(f"{type(self).__name__} was given no {_NEEDED[name]}.")
@@ -148,6 +155,8 @@ class Random(Selector):
     >>> select_batch([[1.0], [2.0], [3.0]], method=Random(), batch_size=3, random_state=0).shape
     (3,)
     """
+
+    by_kernel = False
 
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
         order = torch.randperm(space.n_pool, generator=generator)

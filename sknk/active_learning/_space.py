@@ -76,7 +76,12 @@ class Space:
             return self
         return replace(self, gram=DenseGram(gram.dense()))
 
-    def posterior(self) -> GramOperator:
-        """Return the covariance of pool rows given the training rows."""
+    def posterior(self, *, targets: bool = False) -> GramOperator:
+        """Return the covariance of pool rows, and of targets if asked, given the training rows."""
         every = conditioned(self.gram, self.train, self.noise_variance)
-        return every if self.n_pool == every.shape[0] else every.restrict(slice(0, self.n_pool))
+        if self.n_pool == every.shape[0]:
+            return every
+        if not (targets and self.n_targets):
+            return every.restrict(slice(0, self.n_pool))
+        pool = torch.arange(self.n_pool, device=self.gram.device)
+        return every.restrict(torch.cat([pool, self.targets]))

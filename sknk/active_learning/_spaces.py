@@ -17,7 +17,7 @@ from sknk.kernels._adapt import as_kernel
 from sknk.solvers import FeatureGram, GramOperator, KernelGram
 from sknk.solvers._feature_gram import StackedRows
 
-__all__ = ["Rows", "checked_proba", "checked_rows", "space_of"]
+__all__ = ["Rows", "checked_proba", "checked_rows", "space_of", "space_without_kernel"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,23 @@ def space_of(
     return space
 
 
+def space_without_kernel(n: int, proba: np.ndarray | None) -> Space:
+    """Return n rows of which nothing but class probabilities is known.
+
+    Parameters
+    ----------
+    n : int
+    proba : ndarray of shape (n, C) or (S, n, C), or None
+
+    Returns
+    -------
+    Space
+    """
+    device = compute_device()
+    gram = FeatureGram(torch.zeros((n, 1), dtype=row_dtype(device), device=device))
+    return Space(gram, n, 1.0, proba=_beside(proba, gram))
+
+
 def _beside(values: np.ndarray | None, gram: GramOperator) -> Tensor | None:
     return None if values is None else as_tensor(values, gram.device, gram.dtype)
 
@@ -145,10 +162,12 @@ def checked_proba(proba: Any, n: int, name: str) -> np.ndarray | None:
         raise ValueError(
             f"`{name}` has shape {P.shape}; expected at least two classes: pass both of two."
         )
-    if not (np.allclose(P.sum(axis=-1), 1.0, atol=1e-4) and (P >= 0.0).all()):
+    sums = P.sum(axis=-1)
+    wrong = ~(np.isclose(sums, 1.0, atol=1e-4) & (P >= 0.0).all(axis=-1))
+    if wrong.any():
         raise ValueError(
-            f"`{name}` has a row that sums to {float(P.sum(axis=-1).min())} or {float(P.min())} in "
-            "it; expected rows that sum to 1, none below 0."
+            f"`{name}` has {P[wrong][0].tolist()} for a row; expected rows that sum to 1, none "
+            "below 0."
         )
     return P
 

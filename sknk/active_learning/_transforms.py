@@ -66,7 +66,7 @@ class Rescale(Transform):
         factor = self.factor
         if factor is None:
             diag = space.gram.diag()
-            known = diag[space.train] if len(space.train) else diag
+            known = diag[space.train] if len(space.train) else diag[: space.n_pool]
             mean = float(known.mean())
             if not mean > 0:
                 raise ValueError(
@@ -76,7 +76,7 @@ class Rescale(Transform):
             factor = mean**-0.5
         gram = space.gram
         if isinstance(gram, FeatureGram):
-            return replace(space, gram=FeatureGram(gram.Phi * factor))
+            return replace(space, gram=gram.mapped(lambda phi: phi * factor, width=gram.width))
         if isinstance(gram, KernelGram):
             return replace(space, gram=KernelGram(Scale(gram.kernel, factor**2), gram.X))
         raise TypeError(
@@ -150,7 +150,8 @@ class Posterior(Transform):
             raise ValueError(f"`given` of Posterior is {self.given!r}; expected 'train' or 'pool'.")
         noise = space.noise_variance if self.noise_variance is None else self.noise_variance
         if self.given == "train":
-            return replace(space, gram=replace(space, noise_variance=noise).posterior())
+            observed = replace(space, noise_variance=noise)
+            return replace(space, gram=observed.posterior(targets=True))
         pool = torch.arange(space.n_pool, device=space.gram.device)
         return replace(space, gram=conditioned(space.gram, pool, noise))
 
@@ -189,6 +190,8 @@ class ACSFeatures(Transform):
 
     def apply(self, space: Space, generator: torch.Generator) -> Space:
         """Return the pool with those features; training rows are no longer among them."""
+        if space.n_targets:
+            raise TypeError(f"{self!r} was given targets; expected none. Drop `X_target`.")
         gram, p = features_of(self, space.gram), self.n_components
         s2 = space.noise_variance if self.noise_variance is None else self.noise_variance
         known = gram.features(space.train)
@@ -201,7 +204,7 @@ class ACSFeatures(Transform):
             squares = (phi @ theta).square_().add_(v)
             return (0.5 * torch.log1p(v / s2) - squares.div_(2.0 * s2)).mul_(p**-0.5)
 
-        return replace(space, gram=gram.mapped(gains, width=p, n=space.n_pool), n_targets=0)
+        return replace(space, gram=gram.mapped(gains, width=p, n=space.n_pool))
 
 
 def _normal(shape: tuple[int, int], generator: torch.Generator, gram: GramOperator) -> Tensor:

@@ -66,7 +66,7 @@ class BaseNetwork(BaseEstimator):
 
     def _train(self, X: np.ndarray, Y: np.ndarray, n_outputs: int, held_out: Any) -> None:
         """Train all members; `held_out` are rows and targets, or None."""
-        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=self.n_models)
+        seeds = self._rng().randint(2**31 - 1, size=self.n_models)
         rows, targets = self._tensor(X), self._targets(Y)
         validation = None
         if held_out is not None:
@@ -76,12 +76,28 @@ class BaseNetwork(BaseEstimator):
         for seed in seeds:
             # Modules draw weights and dropout from the global generator, which stays as it was.
             with torch.random.fork_rng(devices=_cuda(rows)):
-                torch.manual_seed(int(seed))
-                start = make().to(rows)
+                _seed(int(seed), rows)
+                start = copy.deepcopy(make()).to(rows)  # what a function returns may be shared
                 self._check_outputs(start, rows[:1], n_outputs)
                 done = trained(start, rows, targets, self._recipe(start), validation)
                 members.append(done.cpu())  # a pickle is read where there is no such device too
         self.modules_ = members
+
+    def _held_out(self, **options: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return rows and targets that are not fitted to."""
+        if self.validation_data is None:
+            return None
+        if len(self.validation_data) != 2:
+            raise ValueError(
+                f"`validation_data` has {len(self.validation_data)} parts; expected (X, y)."
+            )
+        X, y = self.validation_data
+        return validate_data(self, X, y, reset=False, dtype=np.float64, **options)
+
+    def _rng(self) -> np.random.RandomState:
+        if self.random_state is None:  # leaves NumPy's global generator alone
+            return np.random.RandomState(np.random.MT19937())
+        return check_random_state(self.random_state)
 
     def _maker(self, n_features: int, n_outputs: int) -> Callable[[], nn.Module]:
         """Return what makes the first weights of a member."""
@@ -94,7 +110,7 @@ class BaseNetwork(BaseEstimator):
                 "ones for each member. Pass the module's class, or a function of the numbers of "
                 "features and outputs, such as TangentMLP."
             )
-        return lambda: copy.deepcopy(module)
+        return lambda: module
 
     def _recipe(self, module: nn.Module) -> Recipe:
         rate = self.learning_rate
@@ -151,6 +167,14 @@ def _beside(module: nn.Module, rows: Tensor) -> nn.Module:
     first = next(module.parameters(), rows)
     same = first.device == rows.device and first.dtype == rows.dtype
     return module if same else copy.deepcopy(module).to(rows)
+
+
+def _seed(seed: int, rows: Tensor) -> None:
+    # torch.manual_seed would seed every device, and only those in use are restored.
+    torch.default_generator.manual_seed(seed)
+    if rows.device.type == "cuda":
+        with torch.cuda.device(rows.device):
+            torch.cuda.manual_seed(seed)
 
 
 def _cuda(rows: Tensor) -> list[torch.device]:

@@ -113,10 +113,7 @@ class NetworkClassifier(ClassifierMixin, BaseNetwork):
                     f"`y` has one class ({self.classes_.tolist()[0]!r}); a classifier needs at "
                     "least two. Add rows of another class."
                 )
-            held_out = self.validation_data
-            if held_out is not None:
-                held_out = validate_data(self, *held_out, reset=False, dtype=np.float64)
-            self._train(X, y, len(self.classes_), held_out)
+            self._train(X, y, len(self.classes_), self._held_out())
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

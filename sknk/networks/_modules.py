@@ -26,7 +26,7 @@ class _Lifted(nn.Module):
         return torch.cat([x * self.weight, one], dim=-1)
 
 
-class TangentMLP(nn.Sequential):
+class TangentMLP(nn.Module):
     r"""Dense layers whose weights are all N(0, 1), with the scale of a layer outside of them.
 
     .. math:: h_{l+1} = \phi\Big(\frac{\sigma_w}{\sqrt{d_l}} W_l h_l + \sigma_b b_l\Big),
@@ -85,5 +85,10 @@ class TangentMLP(nn.Sequential):
             nn.init.zeros_(weight.weight[:, -1].detach())
             layers += [_Lifted(sigma_w / before**0.5, sigma_b), weight, kind()]
             before = width
-        super().__init__(*layers[:-1])
+        super().__init__()
+        self.layers = nn.Sequential(*layers[:-1])
         self.learning_rate = learning_rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs, (n, n_outputs)."""
+        return self.layers(x)

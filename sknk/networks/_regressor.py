@@ -107,10 +107,11 @@ class NetworkRegressor(MultiOutputMixin, RegressorMixin, BaseNetwork):
             self._flat = np.ndim(y) == 1
             spread = Y.std(axis=0)
             self.y_mean_, self.y_scale_ = Y.mean(axis=0), np.where(spread > 0, spread, 1.0)
-            held_out = self.validation_data
-            if held_out is not None:
-                held_out = validate_data(
-                    self, *held_out, reset=False, dtype=np.float64, multi_output=True
+            held_out = self._held_out(multi_output=True)
+            if held_out is not None and np.shape(held_out[1])[1:] != np.shape(y)[1:]:
+                raise ValueError(
+                    f"`validation_data` has targets of shape {np.shape(held_out[1])} and `y` "
+                    f"{np.shape(y)}; expected as many outputs."
                 )
             self._train(X, Y, Y.shape[1], held_out)
         return self

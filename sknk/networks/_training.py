@@ -1,6 +1,7 @@
 """How networks are trained: Adam, a learning rate that falls to zero, the best epoch kept."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -70,21 +71,21 @@ def trained(
     Raises
     ------
     ValueError
-        If the loss is no finite number after the last epoch.
+        If no parameter requires a gradient, or the loss is no finite number in the end.
     """
     module = copy.deepcopy(module).to(X).train()
     learned = [p for p in module.parameters() if p.requires_grad]
+    if not learned:
+        raise ValueError("`module` has no parameter that requires a gradient; expected some.")
     steps = -(-len(X) // recipe.batch_size)  # of an epoch, all about as long
     total = max(1, steps * recipe.max_epochs)
     optimizer = torch.optim.Adam(learned, lr=recipe.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=total)
     best, least = None, float("inf")
-    last = X.new_zeros(())
     for _ in progress(range(recipe.max_epochs), verbose=recipe.verbose, unit="epoch"):
         for rows in torch.randperm(len(X)).to(X.device).tensor_split(steps):
             optimizer.zero_grad(set_to_none=True)
-            last = recipe.loss(_outputs(module, X[rows]), Y[rows])
-            last.backward()
+            recipe.loss(_outputs(module, X[rows]), Y[rows]).backward()
             optimizer.step()
             schedule.step()
         if validation is not None:
@@ -94,11 +95,11 @@ def trained(
             module.train()
     if best is not None:
         module.load_state_dict(best)
-    elif not bool(last.detach().isfinite()):
+    found = float(recipe.loss(outputs_of(module, X), Y))
+    if not math.isfinite(found):
         raise ValueError(
-            f"The loss is {float(last.detach())} after {recipe.max_epochs} epochs with "
-            f"`learning_rate` {recipe.learning_rate}; expected a finite number. Lower it, or "
-            "standardize the rows."
+            f"The loss is {found} after {recipe.max_epochs} epochs with `learning_rate` "
+            f"{recipe.learning_rate}; expected a finite number. Lower it, or standardize the rows."
         )
     return module.eval()
 

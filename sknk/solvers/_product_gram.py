@@ -122,12 +122,16 @@ class GroupedGram(GramOperator):
         """Return the blocks of K^2 of groups with themselves, (n, C, C); O(n^2 m^2) time."""
         n, _, m = self.A.shape
         outer = (self.A.mT @ self.A).flatten(1)  # (n, m^2)
-        blocks = row_blocks(n, max(1, _NUMBERS // n))
-        sums = torch.cat([self.gram.rows(rows).square() @ outer for rows in blocks])
+        sums = torch.empty_like(outer)  # pieces kept apart would hold on to freed blocks
+        for rows in row_blocks(n, max(1, _NUMBERS // n)):
+            sums[rows] = self.gram.rows(rows).square() @ outer
         return self.A @ sums.view(n, m, m) @ self.A.mT
 
-    def _lines(self, idx: Index) -> tuple[Tensor, Tensor, Tensor]:
+    def _lines(self, idx: Index) -> tuple[Index, Tensor, Tensor]:
         """Return distinct rows of k, where each of `idx` is among them, and its few features."""
-        every = torch.arange(self.shape[0], device=self.device)[idx]
+        every = torch.arange(self.shape[0], device=self.device)
+        if isinstance(idx, slice) and idx == slice(None):  # read in place
+            return idx, every // self.each, self.A.flatten(0, 1)
+        every = every[idx]
         rows, places = torch.unique(every // self.each, return_inverse=True)
         return rows, places, self.A.flatten(0, 1)[every]

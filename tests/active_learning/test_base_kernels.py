@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import (
     BaggingClassifier,
@@ -14,18 +15,21 @@ from sklearn.ensemble import (
     GradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
+    VotingClassifier,
     VotingRegressor,
 )
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import Ridge, RidgeClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
+from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from sknk import NTKRidge
 from sknk.active_learning import BatchActiveLearner, ensemble_features, select_batch
-from sknk.active_learning._base_kernels import features_under
+from sknk.active_learning._base_kernels import features_under, member_probabilities
 from sknk.kernels import NTK, EmpiricalNTK
 from sknk.networks import NetworkClassifier, NetworkRegressor, TangentMLP
 
@@ -136,6 +140,17 @@ def test_a_plain_module_is_a_learner(diabetes, classes):
     assert learner.teach(rows, y[rows]).is_labelled_.sum() == 46
 
 
+def test_a_module_s_learner_follows_its_seed(diabetes):
+    X, y, _ = diabetes
+    net = nn.Sequential(nn.Linear(10, 8), nn.Dropout(), nn.ReLU(), nn.Linear(8, 1))
+    known = np.where(np.arange(120) < 100, y, np.nan)
+    asked = [
+        BatchActiveLearner(net, batch_size=5, random_state=0).fit(X, known).query()
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(*asked)
+
+
 def test_networks_behind_transformers(diabetes):
     X, _, known = diabetes
     model = make_pipeline(StandardScaler(), NETWORK)
@@ -169,33 +184,48 @@ def test_inner_products_are_covariances_of_members(diabetes, ensemble):
     np.testing.assert_allclose(members.mean(axis=0), fitted.predict(X), rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "ensemble",
-    [
-        RandomForestClassifier(6, random_state=0),
-        BaggingClassifier(DecisionTreeClassifier(max_depth=2), 6, random_state=0),
-        NetworkClassifier(SMALL, n_models=2, max_epochs=10, random_state=0),
-    ],
-    ids=lambda e: type(e).__name__,
-)
-def test_members_of_classifiers_are_compared_by_class(ensemble):
+CLASSIFIERS = [
+    RandomForestClassifier(6, random_state=0),
+    BaggingClassifier(DecisionTreeClassifier(max_depth=2), 6, random_state=0),
+    # Members that take no weights see tables of rows, in which a class may be missing.
+    BaggingClassifier(KNeighborsClassifier(1), 10, random_state=0),
+    VotingClassifier([("a", KNeighborsClassifier(3)), ("b", GaussianNB())], voting="soft"),
+    NetworkClassifier(SMALL, n_models=2, max_epochs=10, random_state=0),
+]
+
+
+@pytest.mark.parametrize("ensemble", CLASSIFIERS, ids=lambda e: type(e).__name__)
+def test_members_of_classifiers_are_probabilities_of_classes(ensemble):
     X, y = load_iris(return_X_y=True)
     names = np.array(["c", "a", "b"])[y]
-    fitted = clone(ensemble).fit(X[::3], names[::3])
-    Phi = ensemble_features(fitted, X)
-    assert Phi.shape[0] == 150
-    np.testing.assert_allclose(Phi.reshape(150, -1, 3).sum(axis=1), 0.0, atol=1e-9)
-
-
-def test_a_bootstrap_without_a_class_is_no_trouble():
-    X, y = load_iris(return_X_y=True)
     rows = np.r_[0:40, 50:90, 100:101]
-    nearest = KNeighborsClassifier(1)  # takes no weights: a bootstrap is a table of rows
-    fitted = BaggingClassifier(nearest, 10, random_state=0).fit(X[rows], y[rows])
-    assert min(len(member.classes_) for member in fitted.estimators_) == 2
-    np.testing.assert_allclose(
-        ensemble_features(fitted, X).reshape(150, 10, 3).sum(axis=1), 0.0, atol=1e-12
-    )
+    fitted = clone(ensemble).fit(X[rows], names[rows])
+    laws = member_probabilities(fitted, X)
+    assert laws.shape[1:] == (150, 3)
+    np.testing.assert_allclose(laws.sum(axis=2), 1.0)
+    np.testing.assert_allclose(laws.mean(axis=0), fitted.predict_proba(X), atol=1e-12)
+    deviations = (laws - laws.mean(axis=0)).transpose(1, 0, 2).reshape(150, -1)
+    Phi = ensemble_features(fitted, X)
+    np.testing.assert_allclose(Phi, deviations / len(laws) ** 0.5, atol=1e-12)
+
+
+def test_votes_are_sure_of_one_class():
+    X, y = load_iris(return_X_y=True)
+    voters = VotingClassifier([("a", LinearSVC()), ("b", RidgeClassifier())]).fit(X, y)
+    laws = member_probabilities(voters, X)
+    expected = np.stack([np.eye(3)[member.predict(X)] for member in voters.estimators_])
+    np.testing.assert_array_equal(laws, expected)
+
+
+def test_members_see_named_columns():
+    pandas = pytest.importorskip("pandas")
+    X, y = load_iris(return_X_y=True)
+    frame = pandas.DataFrame(X, columns=list("abcd"))
+    by_name = make_pipeline(ColumnTransformer([("keep", "passthrough", ["a", "c"])]), GaussianNB())
+    voters = VotingClassifier([("x", by_name), ("y", GaussianNB())], voting="soft").fit(frame, y)
+    assert ensemble_features(voters, frame).shape == (150, 6)
+    bags = BaggingClassifier(GaussianNB(), 5, max_features=2, random_state=0).fit(frame, y)
+    assert ensemble_features(bags, frame).shape == (150, 15)
 
 
 @pytest.mark.parametrize("kernel", [None, "members"])

@@ -1,5 +1,7 @@
 """Selectors by class probabilities and by targets, against plain formulas."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,9 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sknk import NTKGaussianProcessClassifier, NTKRidgeClassifier
+from sknk import NTKGaussianProcessClassifier, NTKRidge, NTKRidgeClassifier
 from sknk.active_learning import (
     BADGE,
     BAIT,
@@ -23,8 +25,12 @@ from sknk.active_learning import (
     LookAhead,
     Margin,
     MaxDet,
+    Posterior,
+    Rescale,
     select_batch,
 )
+from sknk.active_learning._registry import NAMED
+from sknk.exceptions import NumericalWarning
 from sknk.kernels import NTK
 
 N, D, C, S2 = 40, 4, 3, 0.2
@@ -113,6 +119,92 @@ def test_fisher_bait_lowers_the_trace_that_the_paper_writes():
     assert found[0] == np.argmax(scores)
 
 
+def test_fisher_bait_without_training_rows_and_with_its_backward_pass():
+    X, p = table(3)
+    A = np.sqrt(p)[:, :, None] * (np.eye(C) - p[:, None, :])
+    V = np.einsum("ncb,nd->ncbd", A, X).reshape(N * C, -1)
+
+    def left(groups):
+        rows = (np.asarray(groups)[:, None] * C + np.arange(C)).ravel()
+        B = V[rows]
+        return np.trace(V @ np.linalg.inv(np.eye(C * D) + B.T @ B / S2) @ V.T)
+
+    forward = []
+    for _ in range(4):
+        costs = [np.inf if i in forward else left([*forward, i]) for i in range(N)]
+        forward.append(int(np.argmin(costs)))
+    while len(forward) > 2:
+        forward.pop(int(np.argmin([left([h for h in forward if h != g]) for g in forward])))
+    found = select_batch(X, method=FisherBAIT(2.0), batch_size=2, proba=p, noise_variance=S2)
+    assert found.tolist() == forward
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_fisher_bait_at_a_tiny_noise_and_sure_classes(dtype, classes):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 6)).astype(dtype)
+    p = rng.dirichlet(np.ones(classes), size=150)
+    p[:20] = np.eye(classes)[rng.integers(classes, size=20)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NumericalWarning)
+        found = select_batch(X, method="fisher-bait", batch_size=8, proba=p)
+    assert len(set(found)) == 8
+    assert found.min() >= 20  # rows whose class is sure tell nothing
+
+
+@pytest.mark.parametrize(("method", "scale"), [("bait-fb", 300.0), ("fisher-bait", 300.0)])
+def test_noise_below_rounding_is_said(method, scale):
+    X, p = table()
+    options = {"method": method, "batch_size": 3, "proba": p}
+    with pytest.warns(NumericalWarning, match=r"`noise_variance` is 1e-06 and the largest K"):
+        select_batch(scale * X, **options)
+
+
+def test_batchbald_stops_where_labels_tell_nothing():
+    draws = np.full((4, 6, 2), 0.5)
+    with pytest.warns(NumericalWarning, match="BatchBALD found 0 rows"):
+        found = select_batch(np.zeros((6, 1)), method="batchbald", batch_size=3, proba=draws)
+    assert len(set(found)) == 3
+
+
+def test_utilities_of_drawn_configurations_are_those_of_the_choice():
+    X, _, known = iris()
+    learner = BatchActiveLearner(
+        RandomForestClassifier(15, max_depth=3, random_state=0),
+        BatchBALD(n_configurations=9),
+        batch_size=6,
+    ).fit(X, known)
+    rows, utilities = learner.query(return_utilities=True)
+    np.testing.assert_array_equal(np.nanargmax(utilities, axis=1), rows)
+
+
+def test_vtl_after_the_posterior_given_training_rows():
+    X, _ = table()
+    train, targets = X[:4] * 0.5, X[30:] * 2.0
+    options = {"method": "vtl", "batch_size": 4, "X_target": targets, "noise_variance": S2}
+    found = select_batch(X[:30], X_train=train, transforms=[Posterior()], **options)
+    np.testing.assert_array_equal(found, select_batch(X[:30], X_train=train, **options))
+
+
+def test_vtl_at_many_targets_is_vtl_at_few():
+    X, _ = table()
+    many = np.repeat(X[5:9], 30, axis=0)  # as many as columns are no longer kept for
+    options = {"method": "vtl", "batch_size": 4, "kernel": NTK(), "noise_variance": S2}
+    found = select_batch(X, X_target=many, **options)
+    np.testing.assert_array_equal(found, select_batch(X, X_target=X[5:9], **options))
+
+
+def test_rescaling_looks_at_the_pool_and_not_at_targets():
+    X, _ = table()
+    options = {"method": "vtl", "batch_size": 3, "transforms": [Rescale()], "noise_variance": S2}
+    found = select_batch(X, X_target=10.0 * X[:5], **options)
+    factor = np.square(X).sum(axis=1).mean() ** -0.5
+    by_hand = {"method": "vtl", "batch_size": 3, "noise_variance": S2}
+    expected = select_batch(factor * X, X_target=10.0 * factor * X[:5], **by_hand)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_kecor_is_maxdet_with_entropies_for_bonus():
     X, p = table()
     bonus = 0.5 * -(p * np.log(p)).sum(axis=1)
@@ -197,6 +289,39 @@ def test_batchbald_needs_draws_and_vtl_targets():
         select_batch(X, method="vtl", batch_size=2)
 
 
+@pytest.mark.parametrize("method", [n for n in NAMED if n != "vtl"])
+def test_targets_are_refused_by_those_who_judge_none(method):
+    X, p = table()
+    options = {"proba": np.stack([p, p]), "proba_train": p[:3], "X_train": X[:3] + 0.1}
+    with pytest.raises(ValueError, match=r"`X_target` has 5 rows and \w+ judges none"):
+        select_batch(X, method=method, batch_size=2, X_target=X[:5], **options)
+    learner = BatchActiveLearner(NTKRidge()).fit(X, np.where(np.arange(N) < 9, X[:, 0], np.nan))
+    with pytest.raises(ValueError, match="BAIT judges none"):
+        learner.query(X_target=X[:5])
+
+
+def test_training_probabilities_are_of_the_pool_s_classes():
+    X, p = table()
+    options = {"method": "fisher-bait", "batch_size": 2, "proba": p}
+    with pytest.raises(ValueError, match=r"`proba_train` has shape \(3, 2\); expected \(3, 3\)"):
+        select_batch(X, X_train=X[:3], proba_train=np.full((3, 2), 0.5), **options)
+    with pytest.raises(ValueError, match="`proba_train` is given and `X_train` is None"):
+        select_batch(X, proba_train=p[:3], **options)
+
+
+@pytest.mark.parametrize(
+    ("selector", "message"),
+    [
+        (BatchBALD(n_configurations=0), "`n_configurations` is 0"),
+        (FisherBAIT(overselect=0.5), "`overselect` is 0.5"),
+    ],
+)
+def test_parameters_are_checked(selector, message):
+    X, p = table()
+    with pytest.raises(ValueError, match=message):
+        select_batch(X, method=selector, batch_size=2, proba=np.stack([p, p]))
+
+
 def test_fisher_bait_needs_probabilities_of_training_rows():
     X, p = table()
     with pytest.raises(ValueError, match="`proba_train` is None and there are 3 training rows"):
@@ -206,7 +331,7 @@ def test_fisher_bait_needs_probabilities_of_training_rows():
 @pytest.mark.parametrize(
     ("proba", "message"),
     [
-        (np.ones((N, 2)), "rows that sum to 1"),
+        (np.r_[[[1.0, 0.5]], np.full((N - 1, 2), 0.5)], r"\[1.0, 0.5\] for a row; expected rows"),
         (np.full((N - 1, 2), 0.5), r"expected \(40, C\) or \(S, 40, C\)"),
         (np.full((N, 1), 1.0), "at least two classes"),
         (np.full((N, 2), np.nan), "rows that sum to 1"),
@@ -292,8 +417,57 @@ def test_batchbald_of_one_model_says_what_has_draws():
 def test_before_labels_there_are_no_probabilities():
     X, _, known = iris()
     learner = BatchActiveLearner(NTKRidgeClassifier(), "margin")
-    with pytest.raises(ValueError, match="a classifier and some labels"):
+    with pytest.raises(ValueError, match="`predict_proba` and some labels"):
         learner.fit(X, np.full_like(known, np.nan)).query()
+
+
+@pytest.mark.parametrize("selector", ["margin", "entropy", "random"])
+def test_selectors_that_look_at_no_kernel_need_none(selector):
+    X, _, known = iris()
+    learner = BatchActiveLearner(LogisticRegression(), selector, batch_size=3, random_state=0)
+    rows = learner.fit(X, known).query()
+    assert len(set(rows)) == 3
+    by_kernel = clone(learner).set_params(kernel=NTK()).fit(X, known)
+    np.testing.assert_array_equal(rows, by_kernel.query())
+
+
+def test_probabilities_of_a_learner_are_checked():
+    class Broken(LogisticRegression):
+        def predict_proba(self, X):
+            return np.full((len(X), 3), np.nan)
+
+    X, _, known = iris()
+    learner = BatchActiveLearner(Broken(), "margin").fit(X, known)
+    with pytest.raises(ValueError, match=r"`predict_proba of Broken` has \[nan, nan, nan\]"):
+        learner.query()
+
+
+def test_the_pool_s_and_the_training_rows_probabilities_reach_fisher_bait():
+    X, _, known = iris()
+    pipeline = make_pipeline(StandardScaler(), NTKRidgeClassifier(alpha=0.1))
+    learner = BatchActiveLearner(pipeline, "fisher-bait", batch_size=4).fit(X, known)
+    model, open_ = learner.estimator_, np.isnan(known)
+    rows = select_batch(
+        model[:-1].transform(X[open_]),
+        method="fisher-bait",
+        batch_size=4,
+        kernel=model[-1].kernel_,
+        X_train=model[:-1].transform(X[~open_]),
+        proba=model.predict_proba(X[open_]),
+        proba_train=model.predict_proba(X[~open_]),
+        noise_variance=0.1,
+    )
+    np.testing.assert_array_equal(learner.query(), np.flatnonzero(open_)[rows])
+
+
+def test_draws_are_of_rows_as_the_model_sees_them():
+    X, _, known = iris()
+    forest = RandomForestClassifier(12, random_state=0)
+    mirrored = make_pipeline(FunctionTransformer(np.negative), forest)
+    options = {"selector": "batchbald", "batch_size": 5}
+    plain = BatchActiveLearner(forest, **options).fit(X, known).query()
+    mirror = BatchActiveLearner(mirrored, **options).fit(-X, known).query()
+    np.testing.assert_array_equal(plain, mirror)
 
 
 def test_any_classifier_serves_with_a_kernel():

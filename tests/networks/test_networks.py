@@ -167,6 +167,22 @@ def test_fits_depend_on_the_seed_only_and_leave_global_generators(iris, dropout)
     np.testing.assert_array_equal(first, clone(model).fit(X, y).predict_proba(X))
 
 
+def test_without_a_seed_global_generators_stay_too(iris):
+    X, y = iris
+    state, numpys = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    NetworkClassifier(SMALL, max_epochs=1).fit(X, y)
+    assert torch.equal(state, torch.get_rng_state())
+    np.testing.assert_array_equal(numpys, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_a_module_that_a_function_shares_is_not_changed(iris):
+    X, y = iris
+    shared = nn.Linear(4, 3)
+    NetworkClassifier(lambda d, o: shared, max_epochs=2).fit(X, y)
+    assert shared.weight.dtype == torch.float32
+    assert shared.training
+
+
 @pytest.mark.parametrize("model", [REGRESSOR, CLASSIFIER], ids=["regressor", "classifier"])
 def test_pickles_predict_the_same(model, diabetes, iris):
     X, y = diabetes if model is REGRESSOR else iris
@@ -191,6 +207,8 @@ def test_a_failed_fit_leaves_the_estimator(iris):
     model.learning_rate = 1e300
     with pytest.raises(ValueError, match=r"The loss is nan after 30 epochs with `learning_rate`"):
         model.fit(X, y)
+    with pytest.raises(ValueError, match="after 1 epochs"):  # the last step counts too
+        clone(model).set_params(max_epochs=1, learning_rate=1e200).fit(X, y)
     model.learning_rate = None
     np.testing.assert_array_equal(before, model.predict_proba(X))
 
@@ -200,6 +218,12 @@ def test_refusals(iris, diabetes):
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     with pytest.raises(ValueError, match=r"outputs of shape \(2,\) for a row; expected \(3,\)"):
         NetworkClassifier(net).fit(X, y)
+    with pytest.raises(ValueError, match="no parameter that requires a gradient"):
+        NetworkClassifier(nn.Flatten()).fit(X[:, :3], y)
+    with pytest.raises(ValueError, match=r"`validation_data` has 1 parts; expected \(X, y\)"):
+        NetworkClassifier(SMALL, validation_data=(X,)).fit(X, y)
+    with pytest.raises(ValueError, match="`validation_data` has targets of shape"):
+        NetworkRegressor(SMALL, validation_data=(X, X[:, :2])).fit(X, X[:, 0])
     with pytest.raises(ValueError, match="`n_models` is 2 and `module` has its first weights"):
         NetworkClassifier(net, n_models=2).fit(X, y)
     with pytest.raises(ValueError, match=r"`y` has one class \('a'\)"):

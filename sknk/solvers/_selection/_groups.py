@@ -11,12 +11,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from sknk._validation import check_memory
 from sknk.solvers._cholesky import Cholesky
 from sknk.solvers._product_gram import GroupedGram
-from sknk.solvers._selection._reduction import KernelCovariance
+from sknk.solvers._selection._reduction import KernelCovariance, warn_of_rounding
 from sknk.solvers._selection._residual import KernelResidual, conditioned
 
 __all__ = ["group_reductions_before", "least_variance_groups"]
+
+_ROUNDING = 64  # units in the last place that variances are wrong by, once many rows are observed
 
 
 def least_variance_groups(
@@ -51,6 +54,8 @@ def least_variance_groups(
         In the order of choice; k < `size` where no other group lowers anything.
     """
     state = _GroupReductions(gram, given, noise_variance)
+    backward = forward is not None and forward > size
+    warn_of_rounding(noise_variance, gram.diag(), backward=backward)
     open_ = torch.ones(len(gram.A), dtype=torch.bool, device=gram.device)
     open_[given] = False
     chosen: list[Tensor] = []
@@ -104,15 +109,24 @@ class _GroupReductions:
     """Covariances S (n, C, C) within groups, and Q of their squares summed over all rows."""
 
     def __init__(self, gram: GroupedGram, given: Tensor, noise_variance: float) -> None:
+        size = float(len(given)) * gram.each * gram.shape[0]
+        check_memory(
+            4.0 * size * gram.dtype.itemsize,
+            gram.device,
+            what=f"What {len(given)} rows tell about {len(gram.A)} of {gram.each} observations",
+            instead="Draw `candidates`, or use dtype='float32'.",
+        )
         start = conditioned(gram, _rows_of(given, gram.each), noise_variance)
         self.covariance = KernelCovariance(start, None)
-        self.each, self.noise_variance = gram.each, noise_variance
-        self.S, self.Q = gram.within(), gram.squares()
+        self.each = gram.each
+        rounding = _ROUNDING * torch.finfo(gram.dtype).eps * float(gram.diag().max())
+        self._noise = noise_variance + rounding
+        self.S, self.Q = gram.within().double(), gram.squares().double()
         if isinstance(start, KernelResidual):  # K - U' U, and its square within groups
             U = start.U.mT.unflatten(0, (-1, self.each))  # (n, C, t C)
             crossed = gram.matmul(start.U.mT).view_as(U) @ U.mT
-            self.Q = self.Q - crossed - crossed.mT + U @ (start.U @ start.U.mT) @ U.mT
-            self.S = self.S - U @ U.mT
+            self.Q -= crossed + crossed.mT - U @ (start.U @ start.U.mT) @ U.mT
+            self.S -= U @ U.mT
 
     def scores(self) -> Tensor:
         """Return by how much observing each group would lower variances, (n,)."""
@@ -120,22 +134,23 @@ class _GroupReductions:
 
     def observe(self, group: Tensor) -> None:
         """Condition on all rows of a group."""
-        L = torch.linalg.cholesky(self._noisy(self.S[group]))
+        L = Cholesky().factorize(self._noisy(self.S[group]), 0.0).L
         columns, products = self.covariance.columns_of(_rows_of(group[None], self.each))
         # Roots (C, n C) of what is subtracted; products of the covariance with them.
-        roots, crossed = (
-            torch.linalg.solve_triangular(L, part.mT, upper=False) for part in (columns, products)
+        roots, crossed, square = (
+            torch.linalg.solve_triangular(L, part.mT.double(), upper=False)
+            for part in (columns, products, self.Q[group])
         )
-        square = torch.linalg.solve_triangular(L, self.Q[group], upper=False)
         square = torch.linalg.solve_triangular(L, square.mT, upper=False)
-        self.covariance.append(roots)
+        self.covariance.append(roots.to(columns))
         u, q = (part.mT.unflatten(0, (-1, self.each)) for part in (roots, crossed))
         both = u @ q.mT
-        self.Q = self.Q - both - both.mT + u @ square @ u.mT
-        self.S = self.S - u @ u.mT
+        self.Q -= both + both.mT - u @ square @ u.mT
+        self.S -= u @ u.mT
 
     def _noisy(self, S: Tensor) -> Tensor:
-        return S + self.noise_variance * torch.eye(self.each, dtype=S.dtype, device=S.device)
+        """Return covariances of groups with noise; no rounding takes them below it."""
+        return S + self._noise * torch.eye(self.each, dtype=S.dtype, device=S.device)
 
 
 def _kept(C: Tensor, Q: Tensor, size: int, each: int, noise_variance: float) -> Tensor:

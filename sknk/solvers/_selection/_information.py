@@ -16,6 +16,7 @@ from torch import Tensor
 __all__ = ["information_before", "most_informative"]
 
 _NUMBERS = 2**22  # of probabilities that are held at once
+_NOTHING = 1e-10  # nats, rounding of an entropy
 
 
 def most_informative(
@@ -40,17 +41,20 @@ def most_informative(
     Returns
     -------
     LongTensor of shape (k,)
-        In the order of choice; k is at most n.
+        In the order of choice; k < `size` where no other label would tell anything.
     """
     labels = _Labels(P, generator, n_configurations)
     open_ = torch.ones(P.shape[1], dtype=torch.bool, device=P.device)
     chosen: list[Tensor] = []
     for _ in range(min(size, P.shape[1])):
-        row = torch.where(open_, labels.information(), -torch.inf).argmax()
+        told = torch.where(open_, labels.information(), -torch.inf)
+        row = told.argmax()
+        if float(told[row]) <= _NOTHING:
+            break
         chosen.append(row)
         open_[row] = False
         labels.add(row)
-    return torch.stack(chosen)
+    return torch.stack(chosen) if chosen else torch.arange(0, device=P.device)
 
 
 def information_before(
@@ -116,17 +120,16 @@ class _Labels:
             self.R = (joint / p[:, :, None].clamp_min(torch.finfo(p.dtype).tiny)).flatten(0, 1)
             return
         if not self.drawn:
-            self.R = self.R[self._draw(self.weights.expand(self.most, -1))]
+            self.R = self.R[self._draw(self.weights[None], self.most)]
             self.weights = self.weights.new_full((self.most,), 1.0 / self.most)
             self.drawn = True
-        joint = self.R * P.mT[self._draw(self.R @ P)]
+        joint = self.R * P.mT[self._draw(self.R @ P, 1)]
         self.R = joint / joint.sum(1, keepdim=True)
 
-    def _draw(self, p: Tensor) -> Tensor:
-        """Return a column of each row, drawn with its probability, (m,)."""
-        u = torch.rand((len(p), 1), generator=self.generator, dtype=torch.float64).to(p)
-        sums = p.cumsum(1)
+    def _draw(self, p: Tensor, count: int) -> Tensor:
+        """Return columns of each row (m, C), drawn with their probabilities, (m count,)."""
+        u = torch.rand((len(p), count), generator=self.generator, dtype=torch.float64)
+        sums = p.double().cumsum(1)
         # In (0, total]: a column of probability zero has no share.
-        return (
-            torch.searchsorted(sums, (1.0 - u) * sums[:, -1:]).squeeze(1).clamp_(max=p.shape[1] - 1)
-        )
+        found = torch.searchsorted(sums, (1.0 - u.to(sums.device)) * sums[:, -1:])
+        return found.clamp_(max=p.shape[1] - 1).flatten()

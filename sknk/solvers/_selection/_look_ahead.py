@@ -95,12 +95,9 @@ class _Changes:
     def scores(self) -> Tensor:
         """Return the summed norms of all changes by each row, (n,)."""
         n = len(self.P)
-        reach = torch.cat(
-            [
-                self.residual.block(rows, slice(0, n)).abs().sum(1)
-                for rows in row_blocks(n, max(1, _NUMBERS // n))
-            ]
-        )
+        reach = torch.empty(n, dtype=self.P.dtype, device=self.P.device)
+        for rows in row_blocks(n, max(1, _NUMBERS // n)):
+            reach[rows] = self.residual.block(rows, slice(0, n)).abs().sum(1)
         pivots = self.residual.diag()[:n] + self.noise_variance
         return (self._labels() - self.P).norm(dim=1) * reach / pivots
 

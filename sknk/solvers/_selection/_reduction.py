@@ -9,11 +9,13 @@ This one number is the score of forward BAIT for regression, of EV-GP, of undire
 targets, VTL itself), and the expected squared change of predictions in look-ahead.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
+from sknk.exceptions import NumericalWarning
 from sknk.solvers._cholesky import Cholesky
 from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import GramOperator, row_blocks
@@ -25,6 +27,7 @@ __all__ = [
     "least_variance",
     "reductions_of",
     "variance_reductions",
+    "warn_of_rounding",
 ]
 
 _NUMBERS = 2**22  # of covariances that are held at once
@@ -70,12 +73,46 @@ def least_variance(
         In the order of choice; k < `size` where no other row lowers anything.
     """
     state = reductions_of(gram, given, noise_variance, judged)
+    backward = forward is not None and forward > size
+    warn_of_rounding(noise_variance, gram.diag(), backward=backward)
     open_ = torch.arange(gram.shape[0], device=gram.device) < (n_open or gram.shape[0])
     open_[given] = False
     chosen = _forward(state, size if forward is None else max(size, forward), open_)
     if len(chosen) <= size:
         return chosen
     return chosen[_backward(*state.covariance.tables(chosen), size, noise_variance)]
+
+
+def warn_of_rounding(noise_variance: float, diag: Tensor, *, backward: bool) -> None:
+    """Warn where choices beyond the rank of the kernel are made by rounding.
+
+    Once all directions are observed, what is left of variances is of the size of the noise; going
+    backward, of its square.
+
+    Parameters
+    ----------
+    noise_variance : float
+        Units of K.
+    diag : Tensor of shape (n,)
+        K(x, x).
+    backward : bool
+        Whether some rows are dropped again.
+
+    Warns
+    -----
+    NumericalWarning
+    """
+    eps = torch.finfo(diag.dtype).eps
+    least = float(diag.max()) * (eps**0.5 if backward else 1e3 * eps)
+    if noise_variance < least:
+        warnings.warn(
+            f"`noise_variance` is {noise_variance:g} and the largest K(x, x) {float(diag.max()):g}:"
+            f" in {str(diag.dtype).removeprefix('torch.')}, what the last rows of a batch would "
+            f"tell may be rounding. Expected at least {least:.2g}: raise it, rescale the kernel, "
+            "or compute in float64.",
+            NumericalWarning,
+            stacklevel=5,
+        )
 
 
 def variance_reductions(
@@ -240,7 +277,8 @@ class KernelCovariance(_Covariance):
         self.start, self.R = start, start.diag().new_zeros(0, start.shape[0])
         self._judged = slice(None) if judged is None else judged
         # Columns of few targets are kept; of all rows they would be a matrix of n^2.
-        self._cross = None if judged is None else start.block(slice(None), judged)
+        few = judged is not None and 2 * len(judged) <= start.shape[0]
+        self._cross = start.block(slice(None), judged) if few else None
 
     def diag(self) -> Tensor:
         """Return the variances; nothing has moved."""
@@ -248,9 +286,10 @@ class KernelCovariance(_Covariance):
 
     def sums(self) -> Tensor:
         """Return sums of squares, by blocks of rows; nothing has moved."""
-        n = self.start.shape[0]
-        blocks = row_blocks(n, max(1, _NUMBERS // n))
-        return torch.cat([self._rows(J).square().sum(1) for J in blocks])
+        n, found = self.start.shape[0], torch.empty_like(self.start.diag())
+        for rows in row_blocks(n, max(1, _NUMBERS // n)):
+            found[rows] = self._rows(rows).square().sum(1)
+        return found
 
     def columns(self, row: Tensor) -> tuple[Tensor, Tensor]:
         """Return C[:, row], and C[:, J] times what is judged of it."""
@@ -262,8 +301,14 @@ class KernelCovariance(_Covariance):
         """Return the same of k rows at once, (n, k) each."""
         c = self.start.block(slice(None), rows) - self.R.mT @ self.R[:, rows]
         judged = c[self._judged]
-        q = self.start.matmul(c) if self._cross is None else self._cross @ judged
+        q = self._products(c) if self._cross is None else self._cross @ judged
         return c, q - self.R.mT @ (self.R[:, self._judged] @ judged)
+
+    def _products(self, c: Tensor) -> Tensor:
+        """Return the covariance at the start times what is judged of columns."""
+        if isinstance(self._judged, Tensor):
+            c = torch.zeros_like(c).index_add_(0, self._judged, c[self._judged])
+        return self.start.matmul(c)
 
     def move(self, pivot: Tensor) -> None:
         """Append c / pivot^1/2 to R; rows only come here."""
