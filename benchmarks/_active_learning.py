@@ -68,9 +68,10 @@ def played(
 def averages(tables: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
     """Return mean log RMSE after the first batch and later: by table, and over tables.
 
-    Differences to random are paired by table and split; their standard error is over both.
+    Over tables for those that finished on all of them.
     """
-    names = list(next(iter(tables.values())))
+    every = [set(found) for found in tables.values()]
+    names = [name for name in next(iter(tables.values())) if all(name in e for e in every)]
     by_table = {
         table: {name: rounded(float(line[:, 1:].mean())) for name, line in found.items()}
         for table, found in tables.items()

@@ -54,17 +54,20 @@ def measure(quick: bool, folder: Path | None) -> Lines:
     names = REGRESSION[:1] if quick else REGRESSION
     steps = None if folder is None else folder / "active_learning"
     peer = Peer.open("SKNK_PEER_ACTIVEML", "_worker_activeml.py")
-    found = {}
+    found, failed = {}, {}
     for name in names:
         print(name, file=sys.stderr, flush=True)
         found[name] = ours(name, steps, quick)
         if isinstance(peer, Peer):
-            found[name] |= theirs(peer, name, steps, quick)
-    strategies = [] if isinstance(peer, str) else peer.versions["strategies"]
+            more, failed[name] = theirs(peer, name, steps, quick)
+            found[name] |= more
     lines = averages(found)
+    named = [] if isinstance(peer, str) else peer.versions["strategies"]
+    strategies = [name for name in named if name in lines["mean_log_rmse"]]
     return {
         "bars": bars(lines["mean_log_rmse"], strategies),
         "peer": {"absent": peer} if isinstance(peer, str) else peer.versions,
+        "failed": failed,
         **lines,
         "curves": curve_lines(found),
     }
@@ -91,13 +94,15 @@ def ours(name: str, folder: Path | None, quick: bool) -> dict[str, np.ndarray]:
     return log_errors(played(learners, X, y, folder=folder, name=name, **settings(quick)))
 
 
-def theirs(peer: Peer, name: str, folder: Path | None, quick: bool) -> dict[str, np.ndarray]:
-    """Return log RMSE of the peer's strategies on the same splits."""
-    found, _ = peer.fit(
+def theirs(
+    peer: Peer, name: str, folder: Path | None, quick: bool
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return log RMSE of the peer's strategies on the same splits, and why others failed."""
+    found, reply = peer.fit(
         json.dumps(settings(quick)),
         json.dumps([name, N_ROWS, BATCH, None if folder is None else str(folder)]),
     )
-    return {label: np.log(-line) for label, line in found.items()}
+    return {label: np.log(-line) for label, line in found.items()}, reply["failed"]
 
 
 def bars(mean: dict[str, float], strategies: list[str]) -> list[Lines]:
