@@ -238,6 +238,9 @@ class BAIT(Selector):
     overselect : float, default=1.0
         Choose so many times the batch, then drop the rows whose loss costs least; 2 is BAIT's
         forward-backward form. Dimensionless, at least 1.
+    n_judged : int or None, default=None
+        Rows v that the sum is over, drawn by a fixed seed; None is all of them. For large pools
+        under a kernel, where all pairs of rows are too many: O(n n_judged) in place of O(n^2).
 
     Examples
     --------
@@ -247,22 +250,36 @@ class BAIT(Selector):
     array([1, 3])
     """
 
-    def __init__(self, overselect: float = 1.0) -> None:
+    def __init__(self, overselect: float = 1.0, n_judged: int | None = None) -> None:
         self.overselect = overselect
+        self.n_judged = n_judged
 
     def _select(self, space: Space, size: int, generator: torch.Generator, mode: str) -> Tensor:
+        gram, judged = self._judged(space)
         return least_variance(
-            space.stored().gram,
+            gram,
             size,
             given=space.train,
             noise_variance=space.noise_variance,
+            judged=judged,
             forward=min(round(self.overselect * size), space.n_pool),
         )
 
     def _scores(self, space: Space, chosen: Tensor, mode: str) -> Iterator[Tensor]:
         s2 = space.noise_variance
-        gram = space.stored().gram
-        return reductions_before(gram, chosen, given=space.train, noise_variance=s2)
+        gram, judged = self._judged(space)
+        return reductions_before(gram, chosen, given=space.train, noise_variance=s2, judged=judged)
+
+    def _judged(self, space: Space) -> tuple[GramOperator, Tensor | None]:
+        """Return inner products, stored if all pairs are looked at, and the rows that count."""
+        n = space.gram.shape[0]
+        if self.n_judged is None or self.n_judged >= n:
+            return space.stored().gram, None
+        if self.n_judged < 1:
+            raise ValueError(f"`n_judged` is {self.n_judged!r}; expected at least 1.")
+        # A fixed seed: scores that are asked for later are those of the choice.
+        drawn = torch.randperm(n, generator=torch.Generator().manual_seed(0))[: self.n_judged]
+        return space.gram, drawn.to(space.gram.device)
 
 
 class FrankWolfe(Selector):

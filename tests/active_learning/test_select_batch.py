@@ -266,3 +266,41 @@ def test_bait_stores_the_kernel_only_where_it_fits():
         tight = chosen("bait", kernel=Counted(depth=1), X_train=TRAIN)
     assert asked == 8 * [52]
     np.testing.assert_array_equal(tight, fits)
+
+
+# --- BAIT on a sample -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", [None, NTK(depth=1)])
+def test_bait_judged_at_a_sample_is_vtl_there(kernel):
+    X = rows(60, d=4, seed=2)
+    options = {"batch_size": 6, "kernel": kernel, "noise_variance": 0.1}
+    train = X[:10] + 0.1
+    found = select_batch(X, method=BAIT(n_judged=20), X_train=train, **options)
+    sample = torch.randperm(70, generator=torch.Generator().manual_seed(0))[:20].numpy()
+    targets = np.vstack([X, train])[sample]
+    expected = select_batch(X, method="vtl", X_train=train, X_target=targets, **options)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_bait_judged_at_a_sample_is_near_bait():
+    X = rows(400, d=3, seed=3)
+    kernel = NTK(depth=1, bias_var=0.1)
+
+    def left(method):
+        found = select_batch(X, method=method, batch_size=20, kernel=kernel, noise_variance=0.1)
+        K = kernel(X)
+        G = K[np.ix_(found, found)] + 0.1 * np.eye(20)
+        return np.trace(K - K[:, found] @ np.linalg.solve(G, K[found]))
+
+    whole, sample, other = left("bait"), left(BAIT(n_judged=100)), left("random")
+    assert whole <= sample < whole + 0.2 * (other - whole)
+
+
+def test_bait_is_judged_at_one_row_at_least():
+    with pytest.raises(ValueError, match="`n_judged` is 0"):
+        select_batch(rows(9, d=2), method=BAIT(n_judged=0), batch_size=2)
+    everything = select_batch(rows(9, d=2), method=BAIT(n_judged=99), batch_size=2)
+    np.testing.assert_array_equal(
+        everything, select_batch(rows(9, d=2), method="bait", batch_size=2)
+    )

@@ -54,8 +54,7 @@ def least_variance_groups(
         In the order of choice; k < `size` where no other group lowers anything.
     """
     state = _GroupReductions(gram, given, noise_variance)
-    backward = forward is not None and forward > size
-    warn_of_rounding(noise_variance, gram.diag(), backward=backward)
+    largest = state.variance()
     open_ = torch.ones(len(gram.A), dtype=torch.bool, device=gram.device)
     open_[given] = False
     chosen: list[Tensor] = []
@@ -68,6 +67,7 @@ def least_variance_groups(
         open_[group] = False
         state.observe(group)
     found = torch.stack(chosen) if chosen else given[:0]
+    warn_of_rounding(noise_variance, largest, state.least, backward=len(found) > size)
     if len(found) <= size:
         return found
     tables = state.covariance.tables(_rows_of(found, gram.each))
@@ -119,8 +119,6 @@ class _GroupReductions:
         start = conditioned(gram, _rows_of(given, gram.each), noise_variance)
         self.covariance = KernelCovariance(start, None)
         self.each = gram.each
-        rounding = _ROUNDING * torch.finfo(gram.dtype).eps * float(gram.diag().max())
-        self._noise = noise_variance + rounding
         self.S, self.Q = gram.within().double(), gram.squares().double()
         if isinstance(start, KernelResidual):  # K - U' U, and its square within groups
             U = start.U.mT.unflatten(0, (-1, self.each))  # (n, C, t C)
@@ -128,12 +126,20 @@ class _GroupReductions:
             self.Q -= crossed + crossed.mT - U @ (start.U @ start.U.mT) @ U.mT
             self.S -= U @ U.mT
 
+        self.least = self.variance()
+        self._noise = noise_variance + _ROUNDING * torch.finfo(gram.dtype).eps * float(self.least)
+
+    def variance(self) -> Tensor:
+        """Return the largest variance, 0-d, in the dtype that it was computed in."""
+        return self.S.diagonal(dim1=1, dim2=2).max().to(self.covariance.R)
+
     def scores(self) -> Tensor:
         """Return by how much observing each group would lower variances, (n,)."""
         return torch.linalg.solve(self._noisy(self.S), self.Q).diagonal(dim1=1, dim2=2).sum(1)
 
     def observe(self, group: Tensor) -> None:
         """Condition on all rows of a group."""
+        self.least = torch.minimum(self.least, self.S[group].diagonal().max().to(self.least))
         L = Cholesky().factorize(self._noisy(self.S[group]), 0.0).L
         columns, products = self.covariance.columns_of(_rows_of(group[None], self.each))
         # Roots (C, n C) of what is subtracted; products of the covariance with them.

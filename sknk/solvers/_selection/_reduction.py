@@ -73,18 +73,20 @@ def least_variance(
         In the order of choice; k < `size` where no other row lowers anything.
     """
     state = reductions_of(gram, given, noise_variance, judged)
-    backward = forward is not None and forward > size
-    warn_of_rounding(noise_variance, gram.diag(), backward=backward)
     open_ = torch.arange(gram.shape[0], device=gram.device) < (n_open or gram.shape[0])
     open_[given] = False
+    largest = state.diag.max()
     chosen = _forward(state, size if forward is None else max(size, forward), open_)
+    warn_of_rounding(noise_variance, largest, state.least, backward=len(chosen) > size)
     if len(chosen) <= size:
         return chosen
     return chosen[_backward(*state.covariance.tables(chosen), size, noise_variance)]
 
 
-def warn_of_rounding(noise_variance: float, diag: Tensor, *, backward: bool) -> None:
-    """Warn where choices beyond the rank of the kernel are made by rounding.
+def warn_of_rounding(
+    noise_variance: float, largest: Tensor, least: Tensor, *, backward: bool
+) -> None:
+    """Warn where rows beyond the rank of the kernel were chosen by rounding.
 
     Once all directions are observed, what is left of variances is of the size of the noise; going
     backward, of its square.
@@ -93,8 +95,10 @@ def warn_of_rounding(noise_variance: float, diag: Tensor, *, backward: bool) -> 
     ----------
     noise_variance : float
         Units of K.
-    diag : Tensor of shape (n,)
-        K(x, x).
+    largest : Tensor, 0-d
+        Of variances before the first choice.
+    least : Tensor, 0-d
+        Of variances of chosen rows, each before its choice.
     backward : bool
         Whether some rows are dropped again.
 
@@ -102,14 +106,14 @@ def warn_of_rounding(noise_variance: float, diag: Tensor, *, backward: bool) -> 
     -----
     NumericalWarning
     """
-    eps = torch.finfo(diag.dtype).eps
-    least = float(diag.max()) * (eps**0.5 if backward else 1e3 * eps)
-    if noise_variance < least:
+    eps, most = torch.finfo(largest.dtype).eps, float(largest)
+    limit = most * (eps**0.5 if backward else 1e3 * eps)
+    if noise_variance < limit and float(least) < most * eps**0.5:
         warnings.warn(
-            f"`noise_variance` is {noise_variance:g} and the largest K(x, x) {float(diag.max()):g}:"
-            f" in {str(diag.dtype).removeprefix('torch.')}, what the last rows of a batch would "
-            f"tell may be rounding. Expected at least {least:.2g}: raise it, rescale the kernel, "
-            "or compute in float64.",
+            f"`noise_variance` is {noise_variance:g} and variances go from {most:g} to "
+            f"{float(least):.2g}: in {str(largest.dtype).removeprefix('torch.')}, what the last "
+            f"rows of a batch would tell is rounding. Expected at least {limit:.2g}: raise it, "
+            "rescale the kernel, or compute in float64.",
             NumericalWarning,
             stacklevel=5,
         )
@@ -213,11 +217,17 @@ class Reductions:
         Given the rows observed before.
     noise_variance : float
         s2, units of K.
+
+    Attributes
+    ----------
+    least : Tensor, 0-d
+        Of variances of rows that were observed, each before it was.
     """
 
     def __init__(self, covariance: _Covariance, noise_variance: float) -> None:
         self.covariance, self.noise_variance = covariance, noise_variance
         self.diag, self.sums = covariance.diag().clone(), covariance.sums()
+        self.least = self.diag.max()
 
     def scores(self) -> Tensor:
         """Return by how much each row would lower the sum of variances, (n,)."""
@@ -225,6 +235,7 @@ class Reductions:
 
     def observe(self, row: Tensor) -> None:
         """Condition on a row."""
+        self.least = torch.minimum(self.least, self.diag[row])
         pivot = self.diag[row] + self.noise_variance
         c, q = self.covariance.columns(row)
         self.covariance.move(pivot)
