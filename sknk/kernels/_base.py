@@ -134,7 +134,7 @@ class Kernel(Gradients, sk.Kernel):
         columns = v[:, None] if v.ndim == 1 else v
         with torch.no_grad():
             values = self._values(x.device)
-            bx, by = self._blocks(x, values), None if y is None else self._blocks(y, values)
+            bx, by = self._paired_blocks(x, y, values)
             out = torch.empty((len(x), columns.shape[1]), device=x.device, dtype=self._dtype())
             _tiles.matmul(out, lambda rx, ry: self._tile(rx, ry, values), columns, bx, by)
         return self._like(out[:, 0] if v.ndim == 1 else out, X)
@@ -294,9 +294,25 @@ class Kernel(Gradients, sk.Kernel):
         x: Tensor,
         values: Values,
         prepare: Callable[[Tensor, Values], Any] | None = None,
+        size: int | None = None,
     ) -> _tiles.Blocks:
         prepare = prepare or self._prepare
-        return _tiles.blocks_of(x, lambda rows: prepare(rows, values), self._tile_rows(x))
+        size = self._tile_rows(x) if size is None else size
+        return _tiles.blocks_of(x, lambda rows: prepare(rows, values), size)
+
+    def _paired_blocks(
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        values: Values,
+        prepare: Callable[[Tensor, Values], Any] | None = None,
+    ) -> tuple[_tiles.Blocks, _tiles.Blocks | None]:
+        """Prepare both sides; a side beside few rows has longer blocks, of as many pairs."""
+        if y is None:
+            return self._blocks(x, values, prepare), None
+        size = self._tile_rows(x)
+        of_x, of_y = (max(size, size**2 // max(1, len(other))) for other in (y, x))
+        return self._blocks(x, values, prepare, of_x), self._blocks(y, values, prepare, of_y)
 
     def _tile_rows(self, x: Tensor) -> int:
         return _tiles.tile_rows(x.device, self._dtype(), self._entries_per_pair(x.shape[1]))
@@ -335,8 +351,7 @@ class Kernel(Gradients, sk.Kernel):
         check_memory(n_outputs * self._gram_bytes(n, m), x.device, what=what, instead=_INSTEAD)
         with torch.no_grad():
             values = self._values(x.device)
-            bx = self._blocks(x, values, prepare)
-            by = None if y is None else self._blocks(y, values, prepare)
+            bx, by = self._paired_blocks(x, y, values, prepare)
             outs = [x.new_empty((n, m), dtype=self._dtype()) for _ in range(n_outputs)]
             _tiles.fill(outs, lambda rx, ry: tile(rx, ry, values), bx, by)
         return [self._like(out, X) for out in outs]

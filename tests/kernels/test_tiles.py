@@ -1,5 +1,7 @@
 """The three tile loops on plain functions, without kernels."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sknk import _config
-from sknk.kernels import _tiles
+from sknk.kernels import NTK, _tiles
 from tests.cases import rows
 
 CPU = torch.device("cpu")
@@ -132,6 +134,19 @@ def test_tiles_of_images_hold_as_many_numbers_as_tiles_of_rows():
     of_rows = _tiles.tile_rows(CPU, torch.float64)
     assert of_rows / 64 - 1 < _tiles.tile_rows(CPU, torch.float64, entries=64**2) <= of_rows / 64
     assert _tiles.tile_rows(CPU, torch.float64, entries=10**12) == 1
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "tiles"), [(600, 1, 1), (1, 600, 1), (600, 10, 10), (50, 50, 4)]
+)
+def test_tiles_beside_few_rows_are_long(n, m, tiles, monkeypatch):
+    kernel, X, Y = NTK(depth=2), rows(n), rows(m, seed=1)
+    whole = kernel(X, Y)
+    spy = mock.Mock(side_effect=NTK._tile)
+    monkeypatch.setattr(NTK, "_tile", lambda self, *args: spy(self, *args))
+    with _config.config_context(tile_size=25):
+        np.testing.assert_allclose(kernel(X, Y), whole, rtol=1e-13, atol=1e-13)
+    assert spy.call_count == tiles
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
