@@ -15,13 +15,16 @@ from sknk.solvers._cotangents import (
 from sknk.solvers._eigh import Eigh, EighFactorization
 from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import DenseGram, GramOperator, KernelGram, MappedGram, as_operator
+from sknk.solvers._grouped import GroupedPosterior
 from sknk.solvers._laplace import LaplaceMode, softmax_mode
 from sknk.solvers._moves import Moves
-from sknk.solvers._online import OnlinePosterior, PoolPosterior
+from sknk.solvers._online import OnlinePosterior
 from sknk.solvers._path import RidgePath, leave_one_out
 from sknk.solvers._pivoting import pivoted_cholesky
+from sknk.solvers._pool import PoolPosterior
 from sknk.solvers._product_gram import GroupedGram, ProductGram
 from sknk.solvers._removals import Whole
+from sknk.solvers._roots import symmetric_roots
 from sknk.solvers._selection._cells import k_means_plus_plus, largest_cells, max_dist
 from sknk.solvers._selection._determinant import max_det
 from sknk.solvers._selection._farthest import farthest_point_clusters
@@ -53,6 +56,7 @@ __all__ = [
     "FeatureGram",
     "GramOperator",
     "GroupedGram",
+    "GroupedPosterior",
     "InducingPosterior",
     "KernelGram",
     "LaplaceMode",
@@ -97,6 +101,7 @@ __all__ = [
     "resolve_solver",
     "sandwich_diagonal",
     "softmax_mode",
+    "symmetric_roots",
     "variance_reductions",
     "variances_before",
 ]

@@ -12,15 +12,15 @@ row of L.
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sknk._array import to_numpy
 from sknk.solvers._cholesky import Cholesky, CholeskyFactorization
-from sknk.solvers._feature_gram import FeatureGram
-from sknk.solvers._gram import DenseGram, GramOperator
-from sknk.solvers._selection._residual import KernelResidual
+from sknk.solvers._gram import DenseGram
 
-__all__ = ["OnlinePosterior", "PoolPosterior"]
+__all__ = ["OnlinePosterior"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class OnlinePosterior:
     ----------
     factor : CholeskyFactorization
         Of K + diag(noise), t rows.
-    y : Tensor of shape (t,)
-        Targets; of a row that stands for c equal ones their mean.
+    y : Tensor of shape (t,) or (t, r)
+        Targets, or several of each row; of a row that stands for c equal ones their mean.
     noise : Tensor of shape (t,)
         s2 of each, s2 / c where it stands for c.
-    z : Tensor of shape (t,)
+    z : Tensor of the shape of y
         L^-1 y.
     """
 
@@ -52,7 +52,7 @@ class OnlinePosterior:
         ----------
         K : Tensor of shape (t, t)
             Prior covariance.
-        y : Tensor of shape (t,)
+        y : Tensor of shape (t,) or (t, r)
             Targets.
         noise : float or Tensor of shape (t,)
             s2 > 0, units of K.
@@ -70,6 +70,23 @@ class OnlinePosterior:
         factor = Cholesky().factorize(DenseGram(K), noise)
         return cls(factor, y, noise, factor.half_solve(y))
 
+    @classmethod
+    def empty(cls, like: Tensor) -> "OnlinePosterior":
+        """Return the law before any row was seen.
+
+        Parameters
+        ----------
+        like : Tensor of shape (0,) or (0, r)
+            Targets of no row: their dtype, device and number.
+
+        Returns
+        -------
+        OnlinePosterior
+        """
+        none = like.new_empty(0)
+        factor = CholeskyFactorization(like.new_empty(0, 0), none, none, 0.0, Cholesky().jitter)
+        return cls(factor, like, none, like)
+
     def __len__(self) -> int:
         """Return t."""
         return len(self.y)
@@ -79,7 +96,7 @@ class OnlinePosterior:
         return self.factor.half_solve(K_cross)
 
     def mean(self, V: Tensor) -> Tensor:
-        """Return means at the rows of `V`, (m,)."""
+        """Return means at the rows of `V`, (m,) or (m, r)."""
         return V.mT @ self.z
 
     @staticmethod
@@ -103,7 +120,7 @@ class OnlinePosterior:
             Prior covariance of rows seen and new ones.
         K_new : Tensor of shape (m, m)
             Prior covariance of new ones.
-        y : Tensor of shape (m,)
+        y : Tensor of shape (m,) or (m, r)
             Their targets.
         noise : float or Tensor of shape (m,)
             s2 > 0, units of K.
@@ -122,8 +139,8 @@ class OnlinePosterior:
         if factor.jitter_ != self.factor.jitter_:  # it was factorized anew
             return type(self)(factor, targets, noises, factor.half_solve(targets))
         corner = factor._packed[t:, t:].tril()
-        rest = (y - V.mT @ self.z)[:, None]
-        new = torch.linalg.solve_triangular(corner, rest, upper=False).squeeze(1)
+        rest = (y - V.mT @ self.z).reshape(m, -1)
+        new = torch.linalg.solve_triangular(corner, rest, upper=False).reshape(y.shape)
         return type(self)(factor, targets, noises, torch.cat([self.z, new]))
 
     def remove(self, index: Any) -> Self:
@@ -161,104 +178,18 @@ class OnlinePosterior:
         logs = self.factor.log_pivots().double() - self.noise.double().log()
         return 0.5 * float(logs.sum())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Hold NumPy arrays; the factor, which was appended to, is kept to the last bit."""
+        return {
+            name: to_numpy(value) if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
 
-class PoolPosterior:
-    """The law at all P rows of a pool, brought up to date by every observation of one; O(t P).
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            known = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            object.__setattr__(self, name, known)
 
-    No factor is kept: the column of V at an observed row is all that is needed.
-
-    Parameters
-    ----------
-    gram : GramOperator
-        Prior covariance of the P rows.
-    noise_variance : float
-        s2 > 0, units of K.
-
-    Attributes
-    ----------
-    mean : Tensor of shape (P,)
-        Posterior mean.
-    rows : list of int
-        What was observed, in order.
-    """
-
-    def __init__(self, gram: GramOperator, noise_variance: float) -> None:
-        # Residuals of features keep no V, which means are made of.
-        prior = DenseGram(gram.dense()) if isinstance(gram, FeatureGram) else gram
-        none = torch.zeros((0, gram.shape[0]), dtype=gram.dtype, device=gram.device)
-        self._residual = KernelResidual(prior, prior.diag(), none)
-        self.noise_variance = noise_variance
-        self.mean = none.new_zeros(gram.shape[0])
-        self.rows: list[int] = []
-        self._z: list[Tensor] = []
-        self._roots: list[Tensor] = []
-        self._y: list[Tensor | None] = []
-
-    @property
-    def variance(self) -> Tensor:
-        """Posterior variance, (P,)."""
-        return self._residual.diag()
-
-    @property
-    def information_gain(self) -> float:
-        """What all observations told, in nats: half the log determinant of I + K / s2."""
-        pivots = torch.stack(self._roots).double().square() if self._roots else torch.ones(0)
-        return 0.5 * float((pivots / self.noise_variance).log().sum())
-
-    def covariance(self, rows: Tensor) -> Tensor:
-        """Return the posterior covariance among some rows, (k, k)."""
-        return self._residual.block(rows, rows)
-
-    def observe(self, row: int, y: float | None) -> None:
-        """Condition on a target of one row.
-
-        Parameters
-        ----------
-        row : int
-        y : float or None
-            None is a target that will come: variances fall, means stay, as if it were what is
-            expected (hallucinated, Desautels, Krause and Burdick 2014). See :meth:`resolve`.
-        """
-        at = torch.tensor([row], device=self.mean.device)
-        root = (self.variance[at] + self.noise_variance).sqrt()
-        self._residual.condition(at, root[:, None])
-        target = None if y is None else self._number(y)
-        z = self.mean.new_zeros(()) if target is None else (target - self.mean[row]) / root[0]
-        self.mean = self.mean + self._residual.U[-1] * z
-        self.rows.append(row)
-        self._z.append(z)
-        self._roots.append(root[0])
-        self._y.append(target)
-
-    def resolve(self, positions: Any, y: Any) -> None:
-        """Put targets that came in the place of expected ones; O(t P).
-
-        Parameters
-        ----------
-        positions : iterable of int
-            Which observations, by number.
-        y : iterable of float
-            Their targets.
-
-        Raises
-        ------
-        ValueError
-            If one has a target already.
-        """
-        for position, target in zip(positions, y, strict=True):
-            if self._y[position] is not None:
-                raise ValueError(
-                    f"Observation {position} has a target already; expected one that was None."
-                )
-            self._y[position] = self._number(target)
-        U, z = self._residual.U, torch.stack(self._z)
-        for t in range(min(positions), len(z)):  # targets after them were judged by other means
-            target, row = self._y[t], self.rows[t]
-            if target is not None:
-                z[t] = (target - U[:t, row] @ z[:t]) / self._roots[t]
-        self._z = list(z)
-        self.mean = U.mT @ z
-
-    def _number(self, y: Any) -> Tensor:
-        # A float is no float32 on its way.
-        return torch.as_tensor(y, dtype=self.mean.dtype, device=self.mean.device)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the same: it never changes, and its next append copies where it has to."""
+        return self

@@ -1,0 +1,222 @@
+"""Arms: labels outside, codes inside."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array, column_or_1d
+
+__all__ = ["Arms"]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The arms that are offered, and codes of all that ever were.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (K,)
+        Of arms that are offered.
+    code : ndarray of int of shape (K,)
+        Theirs.
+    n_codes : int
+        Arms that ever were.
+    """
+
+    labels: np.ndarray
+    code: np.ndarray
+    n_codes: int
+
+    @classmethod
+    def of(cls, action: np.ndarray, declared: Any) -> "Arms":
+        """Return the arms that are declared, else those that were played.
+
+        Parameters
+        ----------
+        action : ndarray of shape (n,)
+            Labels.
+        declared : array-like of shape (K,) or None
+            All there are.
+
+        Returns
+        -------
+        Arms
+
+        Raises
+        ------
+        ValueError
+            If one is declared twice, or none.
+        """
+        labels = np.unique(action)
+        if declared is not None:
+            labels = column_or_1d(np.asarray(declared))
+            if not len(labels) or len(np.unique(labels)) < len(labels):
+                raise ValueError(f"`actions` is {declared!r}; expected different labels of arms.")
+        return cls(labels, np.arange(len(labels)), len(labels))
+
+    def codes(self, action: np.ndarray) -> np.ndarray:
+        """Return codes of labels.
+
+        Parameters
+        ----------
+        action : ndarray of shape (n,)
+            Labels.
+
+        Returns
+        -------
+        ndarray of int of shape (n,)
+
+        Raises
+        ------
+        ValueError
+            If one is not offered.
+        """
+        order = np.argsort(self.labels)
+        try:
+            place = np.searchsorted(self.labels, action, sorter=order)
+        except TypeError:  # labels of kinds that have no order between them
+            place = np.zeros(len(action), dtype=int)
+        found = order[np.minimum(place, len(order) - 1)]
+        unknown = np.flatnonzero(self.labels[found] != action)
+        if len(unknown):
+            raise ValueError(
+                f"Row {unknown[0]} plays arm {action[unknown[0]]!r}, which is unknown; expected "
+                f"one of {self.labels.tolist()}. Offer it by `add_arm`, or name all in `actions`."
+            )
+        return self.code[found]
+
+    def with_arm(self, label: Any) -> "Arms":
+        """Return the arms and one more.
+
+        Parameters
+        ----------
+        label : label
+            Its name.
+
+        Returns
+        -------
+        Arms
+
+        Raises
+        ------
+        ValueError
+            If it is there.
+        """
+        if label in self.labels:
+            raise ValueError(f"Arm {label!r} is there already; expected a new one.")
+        labels = np.append(self.labels, np.asarray([label]))
+        return Arms(labels, np.append(self.code, self.n_codes), self.n_codes + 1)
+
+    def without_arm(self, label: Any) -> "Arms":
+        """Return the arms but one.
+
+        Parameters
+        ----------
+        label : label
+            Its name.
+
+        Returns
+        -------
+        Arms
+
+        Raises
+        ------
+        ValueError
+            If it is not there, or is the last.
+        """
+        kept = self.labels != label
+        if np.all(kept):
+            raise ValueError(f"Arm {label!r} is unknown; expected one of {self.labels.tolist()}.")
+        if not np.any(kept):
+            raise ValueError(f"Arm {label!r} is the last; expected at least one to stay.")
+        return Arms(self.labels[kept], self.code[kept], self.n_codes)
+
+    def offered(self, available: Any, n: int) -> np.ndarray:
+        """Return which arms may be chosen in each of n rounds.
+
+        Parameters
+        ----------
+        available : None, array-like of labels or bool array of shape (n, K)
+            As passed.
+        n : int
+            Rounds.
+
+        Returns
+        -------
+        ndarray of bool of shape (n, K)
+
+        Raises
+        ------
+        ValueError
+            For another shape, an unknown arm, or a round without any.
+        """
+        shape = (n, len(self.labels))
+        if available is None:
+            return np.ones(shape, dtype=bool)
+        mask = np.asarray(available)
+        if mask.dtype != bool:
+            listed = self.codes(column_or_1d(mask)) if mask.size else np.empty(0, dtype=int)
+            mask = np.isin(self.code, listed)
+        elif mask.shape not in (shape, shape[1:]):
+            raise ValueError(f"`available` has shape {mask.shape}; expected labels, or {shape}.")
+        mask = np.broadcast_to(mask, shape)
+        empty = np.flatnonzero(~mask.any(axis=1))
+        if len(empty):
+            raise ValueError(
+                f"`available` is empty in row {empty[0]}; expected at least one of "
+                f"{self.labels.tolist()}."
+            )
+        return mask
+
+    def features(self, arm_features: Any) -> np.ndarray:
+        """Return a row of features for every arm.
+
+        Parameters
+        ----------
+        arm_features : array-like of shape (K, p)
+            In the order of labels.
+
+        Returns
+        -------
+        ndarray of float64 of shape (K, p)
+
+        Raises
+        ------
+        ValueError
+            If there are none, or not as many as arms.
+        """
+        if arm_features is None:
+            raise ValueError(
+                "`arm_features` is None; expected a row of features for every arm, with "
+                "encoding='features'."
+            )
+        found = check_array(arm_features, dtype=np.float64, input_name="arm_features")
+        if len(found) != len(self.labels):
+            raise ValueError(
+                f"`arm_features` has {len(found)} rows; expected one for each of the "
+                f"{len(self.labels)} arms {self.labels.tolist()}."
+            )
+        return found
+
+    def feature_row(self, features: Any) -> np.ndarray:
+        """Return the features of one arm, (1, p).
+
+        Parameters
+        ----------
+        features : array-like of shape (p,)
+            As passed.
+
+        Returns
+        -------
+        ndarray of float64 of shape (1, p)
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        if features is None:
+            raise ValueError(
+                "`features` is None; expected those of the new arm, with encoding='features'."
+            )
+        return check_array(np.reshape(features, (1, -1)), dtype=np.float64, input_name="features")

@@ -1,0 +1,122 @@
+r"""The law of a function at every row of a fixed pool, one observation after another.
+
+With V = L^-1 K(X, P) for the t rows seen and all P of the pool, an observation of row i adds to V
+the row :math:`v = (k(x_i, P) - V_i^\top V) / d`, where d^2 is the variance of its target, and
+
+.. math:: \mu_P \leftarrow \mu_P + v z, \qquad \sigma_P^2 \leftarrow \sigma_P^2 - v^2
+
+exactly, in O(t P) and without a solve.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sknk.solvers._feature_gram import FeatureGram
+from sknk.solvers._gram import DenseGram, GramOperator
+from sknk.solvers._selection._residual import KernelResidual
+
+__all__ = ["PoolPosterior"]
+
+
+class PoolPosterior:
+    """The law at all P rows of a pool, brought up to date by every observation of one; O(t P).
+
+    No factor is kept: the column of V at an observed row is all that is needed.
+
+    Parameters
+    ----------
+    gram : GramOperator
+        Prior covariance of the P rows.
+    noise_variance : float
+        s2 > 0, units of K.
+
+    Attributes
+    ----------
+    mean : Tensor of shape (P,)
+        Posterior mean.
+    rows : list of int
+        What was observed, in order.
+    """
+
+    def __init__(self, gram: GramOperator, noise_variance: float) -> None:
+        # Residuals of features keep no V, which means are made of.
+        prior = DenseGram(gram.dense()) if isinstance(gram, FeatureGram) else gram
+        none = torch.zeros((0, gram.shape[0]), dtype=gram.dtype, device=gram.device)
+        self._residual = KernelResidual(prior, prior.diag(), none)
+        self.noise_variance = noise_variance
+        self.mean = none.new_zeros(gram.shape[0])
+        self.rows: list[int] = []
+        self._z: list[Tensor] = []
+        self._roots: list[Tensor] = []
+        self._y: list[Tensor | None] = []
+
+    @property
+    def variance(self) -> Tensor:
+        """Posterior variance, (P,)."""
+        return self._residual.diag()
+
+    @property
+    def information_gain(self) -> float:
+        """What all observations told, in nats: half the log determinant of I + K / s2."""
+        pivots = torch.stack(self._roots).double().square() if self._roots else torch.ones(0)
+        return 0.5 * float((pivots / self.noise_variance).log().sum())
+
+    def covariance(self, rows: Tensor) -> Tensor:
+        """Return the posterior covariance among some rows, (k, k)."""
+        return self._residual.block(rows, rows)
+
+    def observe(self, row: int, y: float | None) -> None:
+        """Condition on a target of one row.
+
+        Parameters
+        ----------
+        row : int
+        y : float or None
+            None is a target that will come: variances fall, means stay, as if it were what is
+            expected (hallucinated, Desautels, Krause and Burdick 2014). See :meth:`resolve`.
+        """
+        at = torch.tensor([row], device=self.mean.device)
+        root = (self.variance[at] + self.noise_variance).sqrt()
+        self._residual.condition(at, root[:, None])
+        target = None if y is None else self._number(y)
+        z = self.mean.new_zeros(()) if target is None else (target - self.mean[row]) / root[0]
+        self.mean = self.mean + self._residual.U[-1] * z
+        self.rows.append(row)
+        self._z.append(z)
+        self._roots.append(root[0])
+        self._y.append(target)
+
+    def resolve(self, positions: Any, y: Any) -> None:
+        """Put targets that came in the place of expected ones; O(t P).
+
+        Parameters
+        ----------
+        positions : iterable of int
+            Which observations, by number.
+        y : iterable of float
+            Their targets.
+
+        Raises
+        ------
+        ValueError
+            If one has a target already.
+        """
+        for position, target in zip(positions, y, strict=True):
+            if self._y[position] is not None:
+                raise ValueError(
+                    f"Observation {position} has a target already; expected one that was None."
+                )
+            self._y[position] = self._number(target)
+        U, z = self._residual.U, torch.stack(self._z)
+        for t in range(min(positions), len(z)):  # targets after them were judged by other means
+            target, row = self._y[t], self.rows[t]
+            if target is not None:
+                z[t] = (target - U[:t, row] @ z[:t]) / self._roots[t]
+        self._z = list(z)
+        self.mean = U.mT @ z
+
+    def _number(self, y: Any) -> Tensor:
+        # A float is no float32 on its way.
+        return torch.as_tensor(y, dtype=self.mean.dtype, device=self.mean.device)
