@@ -10,7 +10,7 @@ import torch
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils import compute_sample_weight
 from sklearn.utils._optional_dependencies import check_pandas_support
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -20,6 +20,7 @@ from sknk.exceptions import MemoryBudgetError, NumericalWarning
 __all__ = [
     "HasMethods",
     "Interval",
+    "RealNotInt",
     "StrOptions",
     "check_class_weights",
     "check_feature_names_in",

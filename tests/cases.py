@@ -25,6 +25,7 @@ from sknk.attribution import (
     ShapleyAttributor,
     TRAKAttributor,
 )
+from sknk.bandits import NTKUCB, NTKEpsilonGreedy, NTKThompsonSampling
 from sknk.features import EmpiricalNTKFeatures
 from sknk.kernels import (
     GELU,
@@ -379,4 +380,19 @@ ATTRIBUTORS = [
     DataOOB(BaggingRegressor(n_estimators=50, random_state=0)),
     TRAKAttributor(seeded(lambda: AnyWidth(outputs=10)), 16),
     TRAKAttributor(seeded(lambda: AnyWidth(outputs=1)), 16, task="regression"),
+]
+
+# --- bandits -----------------------------------------------------------------------------------
+
+BANDITS = [
+    NTKUCB(),
+    NTKUCB(encoding="disjoint", normalize_reward=True),
+    NTKUCB(NTK(depth=1, bias_var=0.2), beta="theory"),
+    NTKUCB(NTK(depth=1), encoding="features", arm_features=np.eye(3)),
+    NTKUCB(NTK(depth=1), encoding="columns", beta="gp-ucb"),
+    NTKUCB(memory=15),
+    NTKUCB(memory=0.9),
+    NTKThompsonSampling(),
+    NTKThompsonSampling(encoding="disjoint", draws="independent", optimism=2),
+    NTKEpsilonGreedy(),
 ]

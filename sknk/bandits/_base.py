@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, compute_dtype, config_of, row_dtype, to_numpy
 from sknk._estimator import PLACE_CONSTRAINTS, KernelEstimator, unchanged_on_error
-from sknk._validation import Interval, StrOptions, fit_context, validate_data
+from sknk._validation import Interval, RealNotInt, StrOptions, fit_context, validate_data
 from sknk.bandits._arms import Arms
 from sknk.bandits._beliefs import Belief, Look, Rounds
 from sknk.bandits._choosing import ChoosingMixin
@@ -38,7 +38,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         "memory": [
             None,
             Interval(Integral, 1, None, closed="left"),
-            Interval(Real, 0, 1, closed="neither"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
         ],
         "random_state": ["random_state"],
         **PLACE_CONSTRAINTS,
@@ -352,8 +352,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         return {name: None if name == "_looked" else value for name, value in state.items()}
 
     def __sklearn_tags__(self) -> Tags:
-        """Need targets; what is chosen may be drawn."""
+        """Need targets."""
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
-        tags.non_deterministic = True
         return tags

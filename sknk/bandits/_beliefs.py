@@ -111,16 +111,20 @@ class GroupedBelief(Belief):
         Of contexts.
     orthogonal : Orthogonal or None
         What gives n; None for disjoint arms.
-    rows, numbers : tuple of Growing
-        Contexts of each arm, and in which round.
+    rows, offsets, number : Growing
+        Contexts of all rounds, their n(x), and which round it was.
+    members : tuple of Growing
+        Positions of each arm's rounds among them.
     law : GroupedPosterior
         Given them.
     """
 
     kernel: Kernel
     orthogonal: Orthogonal | None
-    rows: tuple[Growing, ...]
-    numbers: tuple[Growing, ...]
+    rows: Growing
+    offsets: Growing
+    number: Growing
+    members: tuple[Growing, ...]
     law: GroupedPosterior
 
     @classmethod
@@ -128,50 +132,58 @@ class GroupedBelief(Belief):
         cls, kernel: Kernel, orthogonal: Orthogonal | None, n_arms: int, X: Tensor, like: Tensor
     ) -> "GroupedBelief":
         """Return the law before any round; `X` and `like` are contexts and targets of none."""
-        rows, numbers = Growing(X), Growing(torch.arange(0, device=like.device))
+        never = Growing(torch.arange(0, device=like.device))
         law = GroupedPosterior.empty(n_arms, like)
-        return cls(kernel, orthogonal, (rows,) * n_arms, (numbers,) * n_arms, law)
+        parts = Growing(X), Growing(like[:, 0]), never, (never,) * n_arms
+        return cls(kernel, orthogonal, *parts, law)
 
     def look(self, X: Tensor) -> "_GroupedLook":
         """Judge every arm; O(n_a^2 m) for each."""
         offsets = self._offsets(X)
-        crosses = [self._cross(arm, X, offsets) for arm in range(len(self.rows))]
+        G = self._cross(self.rows.rows, self.offsets.rows, X, offsets)
+        crosses = [G[held.rows] for held in self.members]
         V = self.law.half_solve(crosses)
         diag = self.kernel.diag(X) - offsets.square()
         return _GroupedLook(self.law, crosses, V, offsets, diag)
 
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
         """Return the law after rounds; arms that were not played are as before."""
-        law, rows, numbers = self.law, list(self.rows), list(self.numbers)
-        offsets = self._offsets(rounds.X)
+        if seen is None and len(rounds) == 1:
+            seen = self.look(rounds.X)
+        if isinstance(seen, _GroupedLook):
+            offsets = seen.offsets
+        else:
+            offsets = self._offsets(rounds.X)
+        law, members = self.law, list(self.members)
         for arm in rounds.arm.unique().tolist():
             of = (rounds.arm == arm).nonzero()[:, 0]
-            X, n, V = rounds.X[of], offsets[of], None
             if isinstance(seen, _GroupedLook):
-                cross, V = seen.crosses[arm], seen.V[arm]
+                parts = seen.crosses[arm], seen.diag[:, None]
+                V = seen.V[arm]
             else:
-                cross = self._cross(arm, X, n)
-            new = self.kernel(X) - n[:, None] * n
-            law = law.append(arm, cross, new, rounds.y[of], n, rounds.noise[of], V)
-            rows[arm] = rows[arm].append(X)
-            numbers[arm] = numbers[arm].append(rounds.number[of])
-        return replace(self, rows=tuple(rows), numbers=tuple(numbers), law=law)
+                parts, V = self._blocks(arm, rounds.X[of], offsets[of]), None
+            law = law.append(arm, *parts, rounds.y[of], offsets[of], rounds.noise[of], V)
+            members[arm] = members[arm].append(of + len(self.rows))
+        held = self.rows.append(rounds.X), self.offsets.append(offsets)
+        number = self.number.append(rounds.number)
+        return type(self)(self.kernel, self.orthogonal, *held, number, tuple(members), law)
 
     def forget(self, before: int) -> Self:
         """Return the law without rounds of lower numbers."""
-        law, rows, numbers = self.law, list(self.rows), list(self.numbers)
-        for arm, held in enumerate(self.numbers):
-            old = _older(held, before)
-            if old:
-                law = law.remove(arm, range(old))
-                rows[arm], numbers[arm] = rows[arm].since(old), held.since(old)
-        return replace(self, rows=tuple(rows), numbers=tuple(numbers), law=law)
+        old = _older(self.number, before)
+        law, members = self.law, list(self.members)
+        for arm, held in enumerate(self.members):
+            gone = _older(held, old)
+            if gone:
+                law = law.remove(arm, range(gone))
+            members[arm] = Growing(held.rows[gone:] - old)
+        kept = self.rows.since(old), self.offsets.since(old), self.number.since(old)
+        return type(self)(self.kernel, self.orthogonal, *kept, tuple(members), law)
 
     def with_arm(self, features: np.ndarray | None) -> Self:
         """Return the law with one arm more."""
-        none, never = self.rows[0].rows[:0].clone(), self.numbers[0].rows[:0].clone()
-        rows, numbers = (*self.rows, Growing(none)), (*self.numbers, Growing(never))
-        return replace(self, rows=rows, numbers=numbers, law=self.law.with_group())
+        never = Growing(self.number.rows[:0].clone())
+        return replace(self, members=(*self.members, never), law=self.law.with_group())
 
     @property
     def n_rows(self) -> int:
@@ -186,18 +198,21 @@ class GroupedBelief(Belief):
     def _offsets(self, X: Tensor) -> Tensor:
         """Return n(x) in the kernel's dtype."""
         if self.orthogonal is None:
-            return self.law.groups[0].y.new_zeros(len(X))
+            return self.offsets.rows.new_zeros(len(X))
         return self.orthogonal.factor(X)
 
-    def _cross(self, arm: int, X: Tensor, offsets: Tensor) -> Tensor:
-        """Return k(x, x') - n(x) n(x') of an arm's rows with others."""
-        seen = self.rows[arm].rows
-        if not len(seen):
+    def _cross(self, rows: Tensor, n: Tensor, X: Tensor, offsets: Tensor) -> Tensor:
+        """Return k(x, x') - n(x) n(x') of rows that were seen with others."""
+        if not len(rows):
             return offsets.new_zeros(0, len(X))
-        G = self.kernel(seen, X)
-        if self.orthogonal is not None:
-            G -= self.law.groups[arm].y[:, -1:] * offsets  # their n(x) is the last target
-        return G
+        G = self.kernel(rows, X)
+        return G if self.orthogonal is None else G.addr_(n, offsets, alpha=-1)
+
+    def _blocks(self, arm: int, X: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same of an arm's rows with new ones, and of new ones among each other."""
+        held = self.members[arm].rows
+        cross = self._cross(self.rows.rows[held], self.offsets.rows[held], X, offsets)
+        return cross, self.kernel(X).addr_(offsets, offsets, alpha=-1)
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,8 @@ class Orthogonal:
         for scale in (1.0, 2**0.5) if X.shape[1] == 1 else (1.0,):
             self._scale = scale
             if self._keeps(X[:5]):
+                one = torch.ones(1, 1, dtype=torch.float64)
+                self._root = max(0.0, float(self(one, one))) ** 0.5
                 return
         raise ValueError(
             f"The kernel {kernel} changes when rows are rotated, so rows of two arms have no joint "
@@ -125,9 +127,8 @@ class Orthogonal:
 
     def factor(self, X: Tensor) -> Tensor:
         """Return n(x) with c(|x|, |y|) = n(x) n(y), (n,), of a kernel that has it."""
-        one = X.new_ones(1, 1)
-        column = self(X, one)[:, 0]
-        return column / self(one, one)[0, 0].sqrt() if bool((column != 0).any()) else column
+        column = self(X, X.new_ones(1, 1))[:, 0]
+        return column / self._root if self._root > 0 else torch.zeros_like(column)
 
     def is_product(self) -> bool:
         """Return whether c(r, s) = n(r) n(s): kernels of networks without biases, and constants."""
@@ -232,7 +233,7 @@ class Columns(Encoding):
 
     def pairs(self, X: Tensor, arm: Tensor) -> Pairs:
         """Return the pairs."""
-        blocks = X.reshape(len(X), self.n_arms, -1)
+        blocks = X.reshape(len(X), self.n_arms, X.shape[1] // self.n_arms)
         return Pairs(blocks[torch.arange(len(X), device=X.device), arm], arm)
 
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.utils import Tags
 from torch import Tensor
 
 from sknk._array import as_tensor
@@ -156,3 +157,9 @@ class NTKEpsilonGreedy(KernelBandit):
         explores = self._rng.random_sample(len(mean)) < self.epsilon_
         chance = as_tensor(self._rng.random_sample(tuple(mean.shape)), mean.device, mean.dtype)
         return torch.where(torch.as_tensor(explores, device=mean.device)[:, None], chance, mean)
+
+    def __sklearn_tags__(self) -> Tags:
+        """Choose by chance."""
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = True
+        return tags

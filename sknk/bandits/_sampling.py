@@ -4,6 +4,7 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.utils import Tags
 from torch import Tensor
 
 from sknk._array import as_tensor
@@ -175,3 +176,9 @@ class NTKThompsonSampling(ConfidentBandit):
         else:
             noise = look.variance().sqrt()[:, :, None] * noise
         return mean[:, :, None] + self.beta_ * self._units()[1] * noise
+
+    def __sklearn_tags__(self) -> Tags:
+        """Choose by chance."""
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = True
+        return tags

@@ -193,6 +193,19 @@ class CholeskyFactorization(Factorization):
                 return self._refactorize_(packed, diag, shift)
         return self._like(packed, diag, shift, self.jitter_)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep the room that appends grew into: products round by the layout in memory."""
+        room = self.n if self._store is None else len(self._store.data)
+        return {**super().__getstate__(), "_room": room}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        room = state["_room"]
+        super().__setstate__({name: value for name, value in state.items() if name != "_room"})
+        if room > self.n:
+            data = torch.empty((room, room), dtype=self.dtype)
+            data[: self.n, : self.n] = self._packed
+            self._store, self._packed = _Store(data, self.n), data[: self.n, : self.n]
+
     def _check_index(self, index: Any) -> Tensor:
         values = torch.as_tensor(index, device=self.device).reshape(-1)
         if values.numel() and (int(values.min()) < -self.n or int(values.max()) >= self.n):
