@@ -7,6 +7,7 @@ from sknk.inspection._coverage import CoverageDisplay
 from sknk.inspection._importance import FeatureImportanceDisplay
 from sknk.inspection._learning import LearningCurveDisplay
 from sknk.inspection._prediction import GPPredictionDisplay
+from sknk.inspection._regret import RegretDisplay
 from sknk.inspection._reliability import expected_calibration_error
 from sknk.inspection._removal import RemovalCurveDisplay
 
@@ -18,6 +19,7 @@ __all__ = [
     "FeatureImportanceDisplay",
     "GPPredictionDisplay",
     "LearningCurveDisplay",
+    "RegretDisplay",
     "RemovalCurveDisplay",
     "expected_calibration_error",
 ]

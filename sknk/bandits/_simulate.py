@@ -1,0 +1,217 @@
+"""simulate: policies play problems whose rewards are known, and their regret is counted."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from sknk._fingerprint import fingerprint
+from sknk._progress import progress
+from sknk._validation import check_pandas_support
+from sknk.bandits._problems import BanditProblem
+from sknk.bandits._target import bandit_target
+
+__all__ = ["Simulation", "simulate"]
+
+Problem = BanditProblem | Callable[[int], BanditProblem]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What policies lost, round by round.
+
+    Attributes
+    ----------
+    regret : dict of str to ndarray of shape (r, T)
+        Cumulative regret of each policy in r runs, in units of rewards.
+    played : dict of str to ndarray of shape (r, T)
+        Positions of the arms that were played.
+    seconds : dict of str to ndarray of shape (r,)
+        Time of each run.
+    """
+
+    regret: dict[str, np.ndarray]
+    played: dict[str, np.ndarray]
+    seconds: dict[str, np.ndarray]
+
+    def final(self) -> dict[str, float]:
+        """Return the mean regret at the end, over runs.
+
+        Returns
+        -------
+        dict of str to float
+        """
+        return {name: float(line[:, -1].mean()) for name, line in self.regret.items()}
+
+    def slope(self, last: float = 0.5) -> dict[str, float]:
+        """Return the slope of log regret over log t in the last part; below 1 it is sublinear.
+
+        Parameters
+        ----------
+        last : float, default=0.5
+            Part of the rounds.
+
+        Returns
+        -------
+        dict of str to float
+            Of the mean curve; nan if nothing was lost.
+        """
+        found = {}
+        for name, line in self.regret.items():
+            mean = line.mean(axis=0)
+            t = np.arange(1, len(mean) + 1)
+            part = (t > (1 - last) * len(t)) & (mean > 0)
+            enough = part.sum() > 1
+            found[name] = (
+                np.polyfit(np.log(t[part]), np.log(mean[part]), 1)[0] if enough else np.nan
+            )
+        return {name: float(value) for name, value in found.items()}
+
+    def to_frame(self) -> Any:
+        """Return a DataFrame with columns policy, run, round and regret.
+
+        Returns
+        -------
+        DataFrame
+        """
+        pandas = check_pandas_support("Simulation.to_frame")
+        parts = [
+            pandas.DataFrame(
+                {"policy": name, "run": run, "round": np.arange(1, len(curve) + 1), "regret": curve}
+            )
+            for name, line in self.regret.items()
+            for run, curve in enumerate(line)
+        ]
+        return pandas.concat(parts, ignore_index=True)
+
+
+def simulate(
+    policies: Any,
+    problem: Problem,
+    *,
+    n_runs: int = 1,
+    batch_size: int = 1,
+    random_state: Any = None,
+    path: str | Path | None = None,
+    verbose: int | bool = 0,
+) -> Simulation:
+    """Let policies play, from nothing known, and count what they lose.
+
+    Every run clones the policies, tells them the arms and a seed, and starts them by
+    ``initialize``. A round is a ``predict``; rewards come after each batch, by ``partial_fit``.
+
+    Parameters
+    ----------
+    policies : bandit, or dict of str to bandit
+        What plays.
+    problem : BanditProblem, or callable
+        The rounds; a callable takes a seed and returns those of a run.
+    n_runs : int, default=1
+        Repetitions.
+    batch_size : int, default=1
+        Rounds between lessons.
+    random_state : int, RandomState instance or None, default=None
+        Of problems and policies.
+    path : str, Path or None, default=None
+        A file that keeps every run, one line of JSON each; runs of the same policies and problems
+        are not played again.
+    verbose : int or bool, default=0
+        Show a progress bar of rounds.
+
+    Returns
+    -------
+    Simulation
+
+    Raises
+    ------
+    ValueError
+        If there is no run, or no round in a batch.
+
+    Examples
+    --------
+    >>> from sknk.bandits import NTKUCB, NTKEpsilonGreedy, simulate, synthetic_problem
+    >>> rounds = synthetic_problem("h2", n_rounds=60, random_state=0)
+    >>> policies = {"ucb": NTKUCB(), "greedy": NTKEpsilonGreedy()}
+    >>> simulate(policies, rounds, n_runs=2, random_state=0).regret["ucb"].shape
+    (2, 60)
+    """
+    if n_runs < 1 or batch_size < 1:
+        raise ValueError(
+            f"`n_runs` is {n_runs} and `batch_size` {batch_size}; expected at least 1 of both."
+        )
+    named = dict(policies) if isinstance(policies, Mapping) else {"policy": policies}
+    seeds = check_random_state(random_state).randint(2**31 - 1, size=n_runs).tolist()
+    diary = _Diary(path)
+    runs: dict[str, list[tuple[np.ndarray, np.ndarray, float]]] = {name: [] for name in named}
+    for number, seed in enumerate(seeds):
+        rounds = problem if isinstance(problem, BanditProblem) else problem(seed)
+        data = fingerprint(rounds.X, rounds.reward, seed)
+        for name, policy in named.items():
+            key = [name, repr(policy), batch_size, data]
+            done = diary.find(key)
+            if done is None:
+                label = f"{name}, run {number + 1} of {n_runs}"
+                done = _play(policy, rounds, seed, batch_size, label, verbose)
+                diary.write(key, *done)
+            place, seconds = done
+            runs[name].append((np.cumsum(rounds.regret(place)), place, seconds))
+    columns = {
+        name: [np.asarray(part) for part in zip(*of, strict=True)] for name, of in runs.items()
+    }
+    return Simulation(*({name: of[i] for name, of in columns.items()} for i in range(3)))
+
+
+def _play(
+    policy: Any, rounds: BanditProblem, seed: int, batch_size: int, label: str, verbose: int | bool
+) -> tuple[np.ndarray, float]:
+    """Return positions of what a policy played, and how long it took."""
+    known = policy.get_params(deep=False)
+    asked = {"actions": rounds.arms, "random_state": seed}
+    if rounds.encoding is not None:
+        asked["encoding"] = rounds.encoding
+    policy = clone(policy).set_params(**{k: v for k, v in asked.items() if k in known})
+    place = np.empty(len(rounds), dtype=int)
+    order = np.argsort(rounds.arms)
+    begun = time.perf_counter()
+    policy.initialize(rounds.X.shape[1])
+    batches = range(0, len(rounds), batch_size)
+    for start in progress(batches, verbose=verbose, desc=label, unit="batch"):
+        span = slice(start, min(start + batch_size, len(rounds)))
+        action = policy.predict(rounds.X[span])
+        place[span] = order[np.searchsorted(rounds.arms, action, sorter=order)]
+        paid = rounds.reward[np.arange(len(rounds))[span], place[span]]
+        policy.partial_fit(rounds.X[span], bandit_target(action, paid))
+    return place, time.perf_counter() - begun
+
+
+class _Diary:
+    """A file of runs, one line each."""
+
+    def __init__(self, path: str | Path | None) -> None:
+        self.path = None if path is None else Path(path)
+        self._lines: list[dict[str, Any]] = []
+        if self.path is not None and self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                with suppress(json.JSONDecodeError):  # of a run that was cut while it wrote
+                    self._lines.append(json.loads(line))
+
+    def find(self, key: list[Any]) -> tuple[np.ndarray, float] | None:
+        """Return a run that was played."""
+        for line in self._lines:
+            if line["key"] == key:
+                return np.asarray(line["played"], dtype=int), line["seconds"]
+        return None
+
+    def write(self, key: list[Any], place: np.ndarray, seconds: float) -> None:
+        """Append a run."""
+        if self.path is not None:
+            line = {"key": key, "played": place.tolist(), "seconds": seconds}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
