@@ -391,6 +391,7 @@ BANDITS = [
     NTKUCB(NTK(depth=1), encoding="features", arm_features=np.eye(3)),
     NTKUCB(NTK(depth=1), encoding="columns", beta="gp-ucb"),
     NTKUCB(memory=15),
+    NTKUCB(budget=20),
     NTKUCB(memory=0.9),
     NTKThompsonSampling(),
     NTKThompsonSampling(encoding="disjoint", draws="independent", optimism=2),

@@ -15,6 +15,7 @@ from sknk._estimator import PLACE_CONSTRAINTS, KernelEstimator, unchanged_on_err
 from sknk._validation import Interval, RealNotInt, StrOptions, fit_context, validate_data
 from sknk.bandits._arms import Arms
 from sknk.bandits._beliefs import Belief, Look, Rounds
+from sknk.bandits._budget import BudgetBelief
 from sknk.bandits._choosing import ChoosingMixin
 from sknk.bandits._history import History
 from sknk.bandits._start import start_of
@@ -40,6 +41,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
             Interval(Integral, 1, None, closed="left"),
             Interval(RealNotInt, 0, 1, closed="neither"),
         ],
+        "budget": [None, Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         **PLACE_CONSTRAINTS,
     }
@@ -53,6 +55,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
     arm_features: Any
     normalize_reward: bool
     memory: int | float | None
+    budget: int | None
     random_state: Any
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -243,6 +246,11 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
 
     def _begin(self, X: np.ndarray, arms: Arms) -> None:
         """Start from nothing; `X` are rows to try kernels on."""
+        if self.budget is not None and self.memory is not None:
+            raise ValueError(
+                f"`budget` is {self.budget} and `memory` {self.memory}; expected one of them: what "
+                "is forgotten bounds the cost by itself."
+            )
         self._rng = check_random_state(self.random_state)
         if self.random_state is None:  # leaves NumPy's global generator alone
             self._rng = np.random.RandomState(np.random.MT19937())
@@ -252,7 +260,11 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
             rows = as_tensor(X, device, row_dtype(device))
             like = torch.empty(0, 2, device=device, dtype=dtype)
             kernel = self._checked_kernel()
-            self._empty = start_of(self.encoding, kernel, rows, arms.n_codes, Z, like)
+            self._empty, pairs = start_of(self.encoding, kernel, rows, arms.n_codes, Z, like)
+        if self.budget is not None:
+            seed = int(self._rng.randint(2**31 - 1))
+            parts = self._empty, pairs, arms.n_codes, int(self.budget), seed, rows[:0], like
+            self._empty = BudgetBelief.empty(*parts)
         memory = self.memory if self.memory is None or self.memory < 1 else int(self.memory)
         self._history = History.empty(rows[:0], like[:, 0], float(self.noise_variance), memory)
         self._known = self._belief = self._empty

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sknk._array import as_tensor
+from sknk._array import as_tensor, compute_dtype
 from sknk.kernels._base import Kernel
 
 __all__ = [
     "ArmFeatures",
     "Columns",
+    "Disjoint",
     "Encoding",
     "Joint",
     "Orthogonal",
@@ -181,11 +182,32 @@ class Joint(Encoding):
 
     def cross_every(self, p: Pairs, X: Tensor, codes: Tensor) -> Tensor:
         """Return the kernel of n pairs and every arm; a context is compared once for all."""
-        same, other = self.kernel(p.rows, X)[:, :, None], self.orthogonal(p.rows, X)[:, :, None]
-        return torch.where(p.arm[:, None, None] == codes, same, other).flatten(1)
+        same, other = self.kernel(p.rows, X), self._between(p.rows, X)
+        every = torch.where(p.arm[:, None, None] == codes, same[:, :, None], other[:, :, None])
+        return every.flatten(1)
+
+    def _between(self, X: Tensor, Y: Tensor) -> Tensor:
+        """Return the kernel of rows in two blocks."""
+        return self.orthogonal(X, Y)
 
     def _by_arm(self, p: Pairs, q: Pairs, same: Tensor) -> Tensor:
-        return torch.where(p.arm[:, None] == q.arm, same, self.orthogonal(p.rows, q.rows))
+        return torch.where(p.arm[:, None] == q.arm, same, self._between(p.rows, q.rows))
+
+
+class Disjoint(Joint):
+    """Arms that have nothing in common.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Of contexts.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def _between(self, X: Tensor, Y: Tensor) -> Tensor:
+        return torch.zeros((), dtype=compute_dtype(), device=X.device).expand(len(X), len(Y))
 
 
 class ArmFeatures(Encoding):

@@ -41,6 +41,8 @@ class NTKEpsilonGreedy(KernelBandit):
         Judge rewards in standard deviations around their mean.
     memory : int, float or None, default=None
         How old rounds fade, as of :class:`NTKUCB`.
+    budget : int or None, default=None
+        Rounds that are kept exactly, as of :class:`NTKUCB`.
     random_state : int, RandomState instance or None, default=None
         Of exploration, and breaks ties.
     device : str or None, default=None
@@ -93,6 +95,7 @@ class NTKEpsilonGreedy(KernelBandit):
         arm_features: Any = None,
         normalize_reward: bool = False,
         memory: int | float | None = None,
+        budget: int | None = None,
         random_state: Any = None,
         device: str | None = None,
         dtype: str | None = None,
@@ -105,6 +108,7 @@ class NTKEpsilonGreedy(KernelBandit):
         self.arm_features = arm_features
         self.normalize_reward = normalize_reward
         self.memory = memory
+        self.budget = budget
         self.random_state = random_state
         self.device = device
         self.dtype = dtype

@@ -80,6 +80,9 @@ class NTKUCB(ConfidentBandit):
     memory : int, float or None, default=None
         For rewards that drift: the last so many rounds count, or a power of this number between 0
         and 1 to their age weighs them. None is all alike.
+    budget : int or None, default=None
+        For long horizons: rounds that are kept exactly, and pairs in the dictionary that stands
+        for more (Calandriello et al. 2019, BKB). A round then costs O(budget^2). None keeps all.
     norm_bound : float, default=1.0
         B, of the reward function in the kernel's space, for "theory"; units of rewards.
     noise_scale : float, default=0.5
@@ -139,6 +142,7 @@ class NTKUCB(ConfidentBandit):
         arm_features: Any = None,
         normalize_reward: bool = False,
         memory: int | float | None = None,
+        budget: int | None = None,
         norm_bound: float = 1.0,
         noise_scale: float = 0.5,
         delta: float = 0.1,
@@ -154,6 +158,7 @@ class NTKUCB(ConfidentBandit):
         self.arm_features = arm_features
         self.normalize_reward = normalize_reward
         self.memory = memory
+        self.budget = budget
         self.norm_bound = norm_bound
         self.noise_scale = noise_scale
         self.delta = delta

@@ -52,6 +52,8 @@ class NTKThompsonSampling(ConfidentBandit):
         Judge rewards in standard deviations around their mean.
     memory : int, float or None, default=None
         How old rounds fade, as of :class:`NTKUCB`.
+    budget : int or None, default=None
+        Rounds that are kept exactly, as of :class:`NTKUCB`.
     norm_bound : float, default=1.0
         B, of the reward function in the kernel's space, for "theory"; units of rewards.
     noise_scale : float, default=0.5
@@ -113,6 +115,7 @@ class NTKThompsonSampling(ConfidentBandit):
         arm_features: Any = None,
         normalize_reward: bool = False,
         memory: int | float | None = None,
+        budget: int | None = None,
         norm_bound: float = 1.0,
         noise_scale: float = 0.5,
         delta: float = 0.1,
@@ -130,6 +133,7 @@ class NTKThompsonSampling(ConfidentBandit):
         self.arm_features = arm_features
         self.normalize_reward = normalize_reward
         self.memory = memory
+        self.budget = budget
         self.norm_bound = norm_bound
         self.noise_scale = noise_scale
         self.delta = delta

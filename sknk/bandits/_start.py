@@ -7,6 +7,7 @@ from sknk.bandits._beliefs import Belief, GroupedBelief, PairsBelief
 from sknk.bandits._encodings import (
     ArmFeatures,
     Columns,
+    Disjoint,
     Encoding,
     Joint,
     Orthogonal,
@@ -19,8 +20,8 @@ __all__ = ["start_of"]
 
 def start_of(
     encoding: str, kernel: Kernel, X: Tensor, n_arms: int, features: np.ndarray | None, like: Tensor
-) -> Belief:
-    """Return what is known before any round.
+) -> tuple[Belief, Encoding]:
+    """Return what is known before any round, and the kernel of pairs.
 
     Parameters
     ----------
@@ -39,25 +40,31 @@ def start_of(
 
     Returns
     -------
-    Belief
+    belief : Belief
+    encoding : Encoding
 
     Raises
     ------
     ValueError
         If the kernel or the rows do not suit the encoding.
     """
-    if encoding == "disjoint":
-        return GroupedBelief.empty(kernel, None, n_arms, X[:0], like)
-    pairs: Encoding
-    if encoding == "joint":
-        orthogonal = Orthogonal(kernel, X)
-        if orthogonal.is_product():
-            return GroupedBelief.empty(kernel, orthogonal, n_arms, X[:0], like)
-        pairs = Joint(kernel, orthogonal)
-    elif encoding == "columns":
+    pairs = _encoding(encoding, kernel, X, n_arms, features)
+    if isinstance(pairs, Disjoint):
+        return GroupedBelief.empty(kernel, None, n_arms, X[:0], like), pairs
+    if isinstance(pairs, Joint) and pairs.orthogonal.is_product():
+        return GroupedBelief.empty(kernel, pairs.orthogonal, n_arms, X[:0], like), pairs
+    return PairsBelief.empty(pairs, n_arms, X[:0], like), pairs
+
+
+def _encoding(
+    name: str, kernel: Kernel, X: Tensor, n_arms: int, features: np.ndarray | None
+) -> Encoding:
+    if name == "joint":
+        return Joint(kernel, Orthogonal(kernel, X))
+    if name == "disjoint":
+        return Disjoint(kernel)
+    if name == "columns":
         check_columns(X.shape[1], n_arms)
-        pairs = Columns(kernel, n_arms)
-    else:
-        assert features is not None
-        pairs = ArmFeatures(kernel, features)
-    return PairsBelief.empty(pairs, n_arms, X[:0], like)
+        return Columns(kernel, n_arms)
+    assert features is not None
+    return ArmFeatures(kernel, features)

@@ -12,6 +12,7 @@ from sknk.solvers._cotangents import (
     leave_one_out_gradient,
     sandwich_diagonal,
 )
+from sknk.solvers._dictionary import DictionaryPosterior
 from sknk.solvers._eigh import Eigh, EighFactorization
 from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import DenseGram, GramOperator, KernelGram, MappedGram, as_operator
@@ -50,6 +51,7 @@ __all__ = [
     "Coalition",
     "Coalitions",
     "DenseGram",
+    "DictionaryPosterior",
     "Eigh",
     "EighFactorization",
     "Factorization",

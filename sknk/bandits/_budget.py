@@ -1,0 +1,217 @@
+"""Long horizons: exact up to a number of rounds, then on a dictionary of as many."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sknk.bandits._beliefs import Belief, Look, Rounds
+from sknk.bandits._encodings import Encoding, Pairs
+from sknk.bandits._growing import Growing
+from sknk.solvers import DictionaryPosterior
+
+__all__ = ["BudgetBelief"]
+
+# Rounds between dictionaries, relative to those before: rebuilding costs O(t m^2), so O(m^2) each.
+_GROWTH = 1.25
+_NUMBERS = 2**24  # of one block of features
+
+
+@dataclass(frozen=True)
+class BudgetBelief(Belief):
+    """All rounds while they fit the budget, then a dictionary of pairs that were played.
+
+    Dictionaries are drawn anew as rounds come, each pair with a chance that grows with its
+    posterior variance (Calandriello et al. 2019, 2020).
+
+    Attributes
+    ----------
+    encoding : Encoding
+        Kernel of pairs.
+    n_arms, budget, seed : int
+        K, pairs in a dictionary, and what draws them.
+    rows, arm, y, noise : Growing
+        All rounds, as pairs.
+    now : Belief
+        What is believed: exact, or on a dictionary.
+    built : int
+        Rounds when the dictionary was drawn.
+    """
+
+    encoding: Encoding
+    n_arms: int
+    budget: int
+    seed: int
+    rows: Growing
+    arm: Growing
+    y: Growing
+    noise: Growing
+    now: Belief
+    built: int = 0
+
+    @classmethod
+    def empty(
+        cls,
+        exact: Belief,
+        encoding: Encoding,
+        n_arms: int,
+        budget: int,
+        seed: int,
+        X: Tensor,
+        like: Tensor,
+    ) -> "BudgetBelief":
+        """Return the law before any round; `X` and `like` are contexts and targets of none."""
+        none = torch.arange(0, device=like.device)
+        rows = encoding.pairs(X, none).rows
+        parts = Growing(rows), Growing(none), Growing(like), Growing(like[:, 0])
+        return cls(encoding, n_arms, budget, seed, *parts, exact)
+
+    def look(self, X: Tensor) -> Look:
+        """Judge every arm."""
+        return self.now.look(X)
+
+    def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
+        """Return the law after rounds."""
+        new = self.encoding.pairs(rounds.X, rounds.arm)
+        grown = replace(
+            self,
+            rows=self.rows.append(new.rows),
+            arm=self.arm.append(new.arm),
+            y=self.y.append(rounds.y),
+            noise=self.noise.append(rounds.noise),
+        )
+        n = grown.n_rows
+        if n > self.budget and n >= _GROWTH * self.built:
+            return replace(grown, now=grown._rebuilt(), built=n)
+        return replace(grown, now=self.now.observe(rounds, seen))
+
+    def forget(self, before: int) -> Self:
+        """Refuse: a budget keeps all rounds."""
+        raise NotImplementedError("Rounds of a budget are not forgotten.")
+
+    def with_arm(self, features: np.ndarray | None) -> Self:
+        """Return the law with one arm more."""
+        encoding = self.encoding.with_arm(features)
+        now = self.now.with_arm(features)
+        return replace(self, encoding=encoding, n_arms=self.n_arms + 1, now=now)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows it keeps."""
+        return len(self.arm)
+
+    @property
+    def information_gain(self) -> float:
+        """What rounds told, in nats; of the dictionary's span once there is one."""
+        return self.now.information_gain
+
+    def _rebuilt(self) -> "_DictionaryBelief":
+        """Return what all rounds tell on a newly drawn dictionary."""
+        pairs = Pairs(self.rows.rows, self.arm.rows)
+        diag = self.encoding.diag(pairs)
+        # At the first dictionary all but the last rounds fit: any are as good.
+        spread = (
+            self.now.variances(pairs, diag) if isinstance(self.now, _DictionaryBelief) else diag
+        )
+        rng = np.random.default_rng([self.seed, self.n_rows])
+        # The largest of log p + Gumbel noise are draws without replacement, of probabilities p.
+        score = spread.clamp(min=1e-300).log().cpu().numpy() + rng.gumbel(size=len(pairs))
+        chosen = np.sort(np.argsort(-score, kind="stable")[: self.budget])
+        at = torch.as_tensor(chosen, device=pairs.arm.device)
+        dictionary = Pairs(pairs.rows[at], pairs.arm[at])
+        found = _DictionaryBelief.of(self.encoding, self.n_arms, dictionary, self.y.rows)
+        return found.learned(pairs, self.y.rows, self.noise.rows)
+
+
+@dataclass(frozen=True)
+class _DictionaryBelief(Belief):
+    """The law on the span of some pairs."""
+
+    encoding: Encoding
+    n_arms: int
+    rows: Growing
+    arm: Growing
+    law: DictionaryPosterior
+
+    @classmethod
+    def of(
+        cls, encoding: Encoding, n_arms: int, dictionary: Pairs, like: Tensor
+    ) -> "_DictionaryBelief":
+        law = DictionaryPosterior.of(encoding.gram(dictionary), like.shape[1])
+        rows, arm = Growing(dictionary.rows), Growing(dictionary.arm)
+        return cls(encoding, n_arms, rows, arm, law)
+
+    @property
+    def _dictionary(self) -> Pairs:
+        return Pairs(self.rows.rows, self.arm.rows)
+
+    def features(self, pairs: Pairs) -> Tensor:
+        return self.law.features(self.encoding.cross(self._dictionary, pairs))
+
+    def learned(self, pairs: Pairs, y: Tensor, noise: Tensor) -> Self:
+        """Return the law after pairs, in blocks that fit."""
+        law = self.law
+        for span in self._spans(len(pairs)):
+            part = Pairs(pairs.rows[span], pairs.arm[span])
+            law = law.append(self.features(part), y[span], noise[span])
+        return replace(self, law=law)
+
+    def variances(self, pairs: Pairs, diag: Tensor) -> Tensor:
+        """Return posterior variances of pairs, in blocks that fit."""
+        found = []
+        for J in self._spans(len(pairs)):
+            part = Pairs(pairs.rows[J], pairs.arm[J])
+            found.append(self.law.variance(self.features(part), diag[J]))
+        return torch.cat(found)
+
+    def _spans(self, n: int) -> list[slice]:
+        size = max(1, _NUMBERS // len(self.arm))
+        return [slice(start, start + size) for start in range(0, n, size)]
+
+    def look(self, X: Tensor) -> "_DictionaryLook":
+        codes = torch.arange(self.n_arms, device=self.arm.rows.device)
+        Z = self.law.features(self.encoding.cross_every(self._dictionary, X, codes))
+        return _DictionaryLook(self, X, codes, Z)
+
+    def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
+        new = self.encoding.pairs(rounds.X, rounds.arm)
+        return self.learned(new, rounds.y, rounds.noise)
+
+    def forget(self, before: int) -> Self:
+        raise NotImplementedError("Rounds of a dictionary are not kept.")
+
+    def with_arm(self, features: np.ndarray | None) -> Self:
+        return replace(self, n_arms=self.n_arms + 1, encoding=self.encoding.with_arm(features))
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.arm)
+
+    @property
+    def information_gain(self) -> float:
+        return self.law.information_gain
+
+
+@dataclass(frozen=True)
+class _DictionaryLook(Look):
+    belief: _DictionaryBelief
+    X: Tensor
+    codes: Tensor
+    Z: Tensor
+
+    def mean(self) -> Tensor:
+        return self.belief.law.mean(self.Z).reshape(len(self.X), len(self.codes), -1)
+
+    def variance(self) -> Tensor:
+        diag = self.belief.encoding.diag(self.belief.encoding.every(self.X, self.codes))
+        return self.belief.law.variance(self.Z, diag).reshape(len(self.X), -1)
+
+    def covariance(self) -> Tensor:
+        K, encoding = len(self.codes), self.belief.encoding
+        found = self.Z.new_empty(len(self.X), K, K)
+        for i, x in enumerate(self.X):
+            prior = encoding.gram(encoding.every(x[None], self.codes))
+            found[i] = self.belief.law.covariance(self.Z[i * K : (i + 1) * K], prior)
+        return found

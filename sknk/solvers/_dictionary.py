@@ -1,0 +1,138 @@
+r"""A Gaussian process on the span of a dictionary, with the variance that the span leaves out.
+
+With z(x) = S^-1/2 U' k(D, x) for the m rows D of a dictionary, K_DD = U S U', the weights of
+f(x) = w'z(x) + rest have the prior N(0, I), and
+
+.. math::
+    \mu(x) = z^\top w, \qquad
+    \sigma^2(x) = k(x, x) - z^\top z + z^\top C z
+
+(Calandriello et al. 2019, BKB, in units of the kernel). What z leaves out of k(x, x) stays in the
+variance: far from the dictionary nothing is believed to be known. With all rows in the dictionary
+the law is exact.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sknk._array import to_numpy
+
+__all__ = ["DictionaryPosterior"]
+
+
+@dataclass(frozen=True)
+class DictionaryPosterior:
+    """Law of weights given rows with targets; immutable, O(m^2) a row however many came before.
+
+    Attributes
+    ----------
+    root : Tensor of shape (m, p)
+        U S^-1/2, of the p eigenvalues that are not rounding.
+    w : Tensor of shape (p, r)
+        Mean of the weights, for r targets.
+    C : Tensor of shape (p, p)
+        Their covariance.
+    information_gain : float
+        What the rows told of the weights, in nats.
+    """
+
+    root: Tensor
+    w: Tensor
+    C: Tensor
+    information_gain: float
+
+    @classmethod
+    def of(cls, K: Tensor, n_targets: int) -> "DictionaryPosterior":
+        """Return the law before any row; O(m^3).
+
+        Parameters
+        ----------
+        K : Tensor of shape (m, m)
+            Prior covariance of the dictionary.
+        n_targets : int
+            r.
+
+        Returns
+        -------
+        DictionaryPosterior
+        """
+        S, U = torch.linalg.eigh(K)
+        kept = S.max() * len(K) * torch.finfo(K.dtype).eps < S
+        root = U[:, kept] / S[kept].sqrt()
+        identity = torch.eye(root.shape[1], dtype=K.dtype, device=K.device)
+        return cls(root, K.new_zeros(root.shape[1], n_targets), identity, 0.0)
+
+    def features(self, K_cross: Tensor) -> Tensor:
+        """Return z of n rows, (n, p), from their covariance with the dictionary, (m, n)."""
+        return K_cross.mT @ self.root
+
+    def mean(self, Z: Tensor) -> Tensor:
+        """Return means at n rows, (n, r)."""
+        return Z @ self.w
+
+    def variance(self, Z: Tensor, diag: Tensor) -> Tensor:
+        """Return variances at n rows, whose prior ones are `diag`, (n,); none negative."""
+        left_out = (diag - Z.square().sum(1)).clamp_(min=0.0)
+        return left_out + ((Z @ self.C) * Z).sum(1).clamp_(min=0.0)
+
+    def covariance(self, Z: Tensor, K: Tensor) -> Tensor:
+        """Return covariances among n rows, whose prior ones are `K`, (n, n)."""
+        return K - Z @ Z.mT + Z @ self.C @ Z.mT
+
+    def append(self, Z: Tensor, y: Tensor, noise: Any) -> Self:
+        """Return the law with n rows more; O(n p^2), as in recursive least squares.
+
+        Parameters
+        ----------
+        Z : Tensor of shape (n, p)
+            Their features.
+        y : Tensor of shape (n, r)
+            Targets.
+        noise : float or Tensor of shape (n,)
+            s2 > 0, units of the kernel.
+
+        Returns
+        -------
+        DictionaryPosterior
+        """
+        noise = torch.as_tensor(noise, dtype=Z.dtype, device=Z.device).expand(len(Z))
+        if len(Z) > Z.shape[1]:
+            return self._refitted(Z, y, noise)
+        ZC = Z @ self.C
+        L = torch.linalg.cholesky(ZC @ Z.mT + torch.diag(noise))
+        half = torch.linalg.solve_triangular(L, ZC, upper=False)
+        rest = torch.linalg.solve_triangular(L, y - Z @ self.w, upper=False)
+        gain = float(L.diagonal().double().log().sum() - 0.5 * noise.double().log().sum())
+        C = self.C - half.mT @ half
+        return type(self)(self.root, self.w + half.mT @ rest, C, self.information_gain + gain)
+
+    def _refitted(self, Z: Tensor, y: Tensor, noise: Tensor) -> Self:
+        """Append many rows by the precision of the weights."""
+        before = torch.linalg.cholesky(self.C)
+        scaled = Z / noise.sqrt()[:, None] @ before
+        identity = torch.eye(Z.shape[1], dtype=Z.dtype, device=Z.device)
+        L = torch.linalg.cholesky(identity + scaled.mT @ scaled)
+        root = torch.linalg.solve_triangular(L, before.mT, upper=False)
+        w = self.w + root.mT @ (root @ (Z.mT @ ((y - Z @ self.w) / noise[:, None])))
+        gain = float(L.diagonal().double().log().sum())
+        return type(self)(self.root, w, root.mT @ root, self.information_gain + gain)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hold NumPy arrays."""
+        return {
+            name: to_numpy(value) if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            known = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            object.__setattr__(self, name, known)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the same: it never changes."""
+        return self

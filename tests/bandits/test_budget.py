@@ -1,0 +1,121 @@
+"""Long horizons on a dictionary of pairs."""
+
+import numpy as np
+import pytest
+
+from sknk.bandits import (
+    NTKUCB,
+    NTKThompsonSampling,
+    bandit_target,
+    classification_problem,
+    simulate,
+)
+from sknk.kernels import NTK
+from tests.bandits.naive import log
+
+OPTIONS = [
+    {},
+    {"encoding": "disjoint"},
+    {"kernel": NTK(depth=1, bias_var=0.2)},
+    {"encoding": "features", "arm_features": np.eye(3)},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("block", [1, 40])
+def test_a_budget_of_all_rounds_is_exact(options, block):
+    X, arm, reward = log()
+    y, Q = bandit_target(arm, reward), log(7, seed=5)[0]
+    exact = NTKUCB(**options).fit(X, y)
+    policy = NTKUCB(budget=39, random_state=0, actions=range(3), **options).initialize(4)
+    for start in range(0, 40, block):
+        rows = slice(start, start + block)
+        policy.predict(X[rows])
+        policy.partial_fit(X[rows], y[rows])
+        if start < 39 and block == 1:
+            assert policy._known.n_rows == start + 1
+    # The fortieth is one more than the dictionary holds, so it is nearly exact there.
+    found, wanted = policy.predict_reward(Q, True), exact.predict_reward(Q, True)
+    np.testing.assert_allclose(found, wanted, atol=0.05)
+    whole = NTKUCB(budget=39, **options).fit(X[:39], y[:39])
+    np.testing.assert_array_equal(
+        whole.predict_reward(Q), NTKUCB(**options).fit(X[:39], y[:39]).predict_reward(Q)
+    )
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_dictionary_of_all_pairs_is_exact(options, monkeypatch):
+    import sknk.bandits._budget as module
+
+    X, arm, reward = log()
+    y, Q = bandit_target(arm, reward), log(7, seed=5)[0]
+    exact = NTKThompsonSampling(random_state=0, **options).fit(X, y)
+    policy = NTKThompsonSampling(budget=40, random_state=0, **options).fit(X, y)
+    law = policy._known
+    monkeypatch.setattr(module.BudgetBelief, "n_rows", property(lambda self: 40))
+    policy._known = policy._belief = module.replace(law, now=law._rebuilt())
+    assert type(policy._belief.now) is module._DictionaryBelief
+    close = {"rtol": 1e-8, "atol": 1e-9}
+    np.testing.assert_allclose(
+        policy.predict_reward(Q, True), exact.predict_reward(Q, True), **close
+    )
+    look, wanted = (p._belief.look(p._tensors(Q, np.zeros(7, int))[0]) for p in (policy, exact))
+    np.testing.assert_allclose(look.covariance(), wanted.covariance(), **close)
+    assert policy.information_gain_ == pytest.approx(exact.information_gain_, rel=1e-8)
+
+
+def test_dictionaries_are_drawn_as_rounds_come_and_never_starve():
+    X, arm, reward = log(200)
+    y, Q = bandit_target(arm, reward), log(30, seed=5)[0]
+    policy = NTKUCB(budget=30, random_state=0, actions=range(3)).initialize(4)
+    built = []
+    for row in range(200):
+        policy.partial_fit(X[row : row + 1], y[row : row + 1])
+        built.append(policy._known.built)
+    drawn = np.unique(built)
+    assert drawn[0] == 0
+    assert drawn[1] == 31
+    np.testing.assert_array_equal(drawn[2:], np.ceil(1.25 * drawn[1:-1]))
+    assert policy._known.now.n_rows == 30
+    mean, std = policy.predict_reward(Q, True)
+    exact = NTKUCB().fit(X, y)
+    true_mean, true_std = exact.predict_reward(Q, True)
+    # Larger on the whole; no theorem says so of every context.
+    assert std.mean() > true_std.mean()
+    assert (std > 0.75 * true_std).all()
+    assert np.abs(mean - true_mean).max() < 0.5 * np.abs(true_mean).max()
+    again = NTKUCB(budget=30, random_state=0, actions=range(3)).initialize(4)
+    for row in range(200):
+        again.partial_fit(X[row : row + 1], y[row : row + 1])
+    np.testing.assert_array_equal(again.predict_reward(Q), policy.predict_reward(Q))
+
+
+def test_budgets_take_pending_rounds_and_new_arms():
+    X, arm, reward = log(60)
+    y, Q = bandit_target(arm, reward), log(7, seed=5)[0]
+    policy = NTKUCB(budget=20, random_state=0, encoding="disjoint").fit(X, y)
+    mean, std = policy.predict_reward(Q, True)
+    policy.add_pending(Q, [0] * 7)
+    then, less = policy.predict_reward(Q, True)
+    np.testing.assert_allclose(then, mean, atol=1e-9)
+    assert (less[:, 0] < std[:, 0]).all()
+    policy.partial_fit(Q, bandit_target([0] * 7, [1.0] * 7))
+    assert not policy._pending
+    policy.add_arm(9)
+    np.testing.assert_allclose(policy.predict_reward(Q, True)[1][:, 3], 1.0)
+
+
+def test_budget_and_memory_exclude_each_other():
+    X, arm, reward = log()
+    with pytest.raises(ValueError, match="`budget` is 5 and `memory` 7"):
+        NTKUCB(budget=5, memory=7).fit(X, bandit_target(arm, reward))
+
+
+def test_a_budget_costs_little_regret():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5))
+    y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0.5)
+    rounds = classification_problem(X, y, random_state=0)
+    policies = {"exact": NTKUCB(), "budget": NTKUCB(budget=100)}
+    found = simulate(policies, rounds, random_state=0).final()
+    assert found["budget"] <= 1.6 * found["exact"]
