@@ -83,7 +83,7 @@ def test_dictionaries_are_drawn_as_rounds_come_and_never_starve():
     # Larger on the whole; no theorem says so of every context.
     assert std.mean() > true_std.mean()
     assert (std > 0.75 * true_std).all()
-    assert np.abs(mean - true_mean).max() < 0.5 * np.abs(true_mean).max()
+    assert np.corrcoef(mean.ravel(), true_mean.ravel())[0, 1] > 0.8
     again = NTKUCB(budget=30, random_state=0, actions=range(3)).initialize(4)
     for row in range(200):
         again.partial_fit(X[row : row + 1], y[row : row + 1])
