@@ -67,16 +67,16 @@ def test_a_dictionary_of_all_pairs_is_exact(options, monkeypatch):
 def test_dictionaries_are_drawn_as_rounds_come_and_never_starve():
     X, arm, reward = log(200)
     y, Q = bandit_target(arm, reward), log(30, seed=5)[0]
-    policy = NTKUCB(budget=30, random_state=0, actions=range(3)).initialize(4)
+    policy = NTKUCB(budget=60, random_state=0, actions=range(3)).initialize(4)
     built = []
     for row in range(200):
         policy.partial_fit(X[row : row + 1], y[row : row + 1])
         built.append(policy._known.built)
     drawn = np.unique(built)
     assert drawn[0] == 0
-    assert drawn[1] == 31
+    assert drawn[1] == 61
     np.testing.assert_array_equal(drawn[2:], np.ceil(1.25 * drawn[1:-1]))
-    assert policy._known.now.n_rows == 30
+    assert policy._known.now.n_rows == 60
     mean, std = policy.predict_reward(Q, True)
     exact = NTKUCB().fit(X, y)
     true_mean, true_std = exact.predict_reward(Q, True)
@@ -84,7 +84,7 @@ def test_dictionaries_are_drawn_as_rounds_come_and_never_starve():
     assert std.mean() > true_std.mean()
     assert (std > 0.75 * true_std).all()
     assert np.corrcoef(mean.ravel(), true_mean.ravel())[0, 1] > 0.8
-    again = NTKUCB(budget=30, random_state=0, actions=range(3)).initialize(4)
+    again = NTKUCB(budget=60, random_state=0, actions=range(3)).initialize(4)
     for row in range(200):
         again.partial_fit(X[row : row + 1], y[row : row + 1])
     np.testing.assert_array_equal(again.predict_reward(Q), policy.predict_reward(Q))
