@@ -1,5 +1,7 @@
 """The objects that the contract suites run over: a new class joins with one line."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.ensemble import BaggingRegressor, RandomForestClassifier
 from sklearn.gaussian_process.kernels import RBF
@@ -25,7 +27,7 @@ from sknk.attribution import (
     ShapleyAttributor,
     TRAKAttributor,
 )
-from sknk.bandits import NTKUCB, NTKEpsilonGreedy, NTKThompsonSampling
+from sknk.bandits import NTKUCB, NeuralTS, NeuralUCB, NTKEpsilonGreedy, NTKThompsonSampling
 from sknk.features import EmpiricalNTKFeatures
 from sknk.kernels import (
     GELU,
@@ -66,6 +68,7 @@ from sknk.kernels import (
     Repeat,
     Sin,
 )
+from sknk.networks import PowerMLP
 from sknk.preprocessing import SmoothClip
 from sknk.preprocessing._categories import LevelEncoder
 from sknk.preprocessing._scale import NormalScores, SpreadScaler
@@ -384,6 +387,7 @@ ATTRIBUTORS = [
 
 # --- bandits -----------------------------------------------------------------------------------
 
+TINY = partial(PowerMLP, hidden=(8,), power=2)
 BANDITS = [
     NTKUCB(),
     NTKUCB(encoding="disjoint", normalize_reward=True),
@@ -396,4 +400,8 @@ BANDITS = [
     NTKThompsonSampling(),
     NTKThompsonSampling(encoding="disjoint", draws="independent", optimism=2),
     NTKEpsilonGreedy(),
+    NeuralUCB(TINY, max_epochs=2),
+    NeuralUCB(TINY, width="diagonal", max_epochs=2),
+    NeuralUCB(TINY, gradients="initial", encoding="columns", max_epochs=2),
+    NeuralTS(TINY, encoding="features", arm_features=np.eye(3), max_epochs=2),
 ]

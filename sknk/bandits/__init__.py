@@ -2,6 +2,7 @@
 
 from sknk.bandits._beta import optimistic_draws
 from sknk.bandits._greedy import NTKEpsilonGreedy
+from sknk.bandits._neural import NeuralTS, NeuralUCB
 from sknk.bandits._off_policy import PolicyValue, cross_fitted_rewards, policy_value
 from sknk.bandits._policies import NTKUCB
 from sknk.bandits._problems import (
@@ -26,6 +27,8 @@ __all__ = [
     "BanditProblem",
     "NTKEpsilonGreedy",
     "NTKThompsonSampling",
+    "NeuralTS",
+    "NeuralUCB",
     "PolicyValue",
     "Simulation",
     "bandit_target",

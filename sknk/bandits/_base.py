@@ -259,18 +259,21 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
             device, dtype = compute_device(), compute_dtype()
             rows = as_tensor(X, device, row_dtype(device))
             like = torch.empty(0, 2, device=device, dtype=dtype)
-            kernel = self._checked_kernel()
-            self._empty, pairs = start_of(self.encoding, kernel, rows, arms.n_codes, Z, like)
-        if self.budget is not None:
-            seed = int(self._rng.randint(2**31 - 1))
-            parts = self._empty, pairs, arms.n_codes, int(self.budget), seed, rows[:0], like
-            self._empty = BudgetBelief.empty(*parts)
+            self._empty = self._start(rows, arms.n_codes, Z, like)
         memory = self.memory if self.memory is None or self.memory < 1 else int(self.memory)
         self._history = History.empty(rows[:0], like[:, 0], float(self.noise_variance), memory)
         self._known = self._belief = self._empty
         self._pending = []
         self._looked: tuple[np.ndarray, Look] | None = None
         self._set_arms(arms)
+
+    def _start(self, X: Tensor, n_arms: int, Z: np.ndarray | None, like: Tensor) -> Belief:
+        """Return the law before any round."""
+        exact, pairs = start_of(self.encoding, self._checked_kernel(), X, n_arms, Z, like)
+        if self.budget is None:
+            return exact
+        seed = int(self._rng.randint(2**31 - 1))
+        return BudgetBelief.empty(exact, pairs, n_arms, int(self.budget), seed, X[:0], like)
 
     def _set_arms(self, arms: Arms) -> None:
         self._arms, self.arms_ = arms, arms.labels

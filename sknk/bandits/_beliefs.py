@@ -6,7 +6,7 @@ rewards is had from both, at whatever centre later rounds ask for.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -66,7 +66,15 @@ class Look(ABC):
 
 
 class Belief(ABC):
-    """A law of rewards of all arms; immutable."""
+    """A law of rewards of all arms; immutable.
+
+    Attributes
+    ----------
+    merges : bool
+        Whether equal rounds may come as one of their mean and a share of the noise.
+    """
+
+    merges: ClassVar[bool] = True
 
     @abstractmethod
     def look(self, X: Tensor) -> Look:

@@ -10,9 +10,10 @@ ever made, since rows of two blocks have inner product zero:
 with c the kernel of orthogonal rows of those norms.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from sknk.kernels._base import Kernel
 
 __all__ = [
     "ArmFeatures",
+    "Blocks",
     "Columns",
     "Disjoint",
     "Encoding",
@@ -63,6 +65,12 @@ class Encoding(ABC):
     @abstractmethod
     def pairs(self, X: Tensor, arm: Tensor) -> Pairs:
         """Return the pairs of contexts (n, d) and codes (n,)."""
+
+    def with_kernel(self, kernel: Kernel) -> Self:
+        """Return the same encoding for another kernel."""
+        new = copy.copy(self)
+        new.kernel = kernel
+        return new
 
     def with_arm(self, features: np.ndarray | None) -> "Encoding":
         """Return the kernel of pairs with one arm more; `features` (1, p) where it has them."""
@@ -208,6 +216,34 @@ class Disjoint(Joint):
 
     def _between(self, X: Tensor, Y: Tensor) -> Tensor:
         return torch.zeros((), dtype=compute_dtype(), device=X.device).expand(len(X), len(Y))
+
+
+class Blocks(Encoding):
+    """Contexts in the block of their arm, made: for networks, which see nothing but rows.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Of rows of K d numbers.
+    n_arms : int
+        K.
+    """
+
+    def __init__(self, kernel: Kernel, n_arms: int) -> None:
+        self.kernel, self.n_arms = kernel, n_arms
+
+    def pairs(self, X: Tensor, arm: Tensor) -> Pairs:
+        """Return the pairs."""
+        rows = X.new_zeros(len(X), self.n_arms, X.shape[1])
+        rows[torch.arange(len(X), device=X.device), arm] = X
+        return Pairs(rows.flatten(1), arm)
+
+    def with_arm(self, features: np.ndarray | None) -> "Blocks":
+        """Refuse: a network's inputs are as many as they are."""
+        raise ValueError(
+            f"A network with blocks of {self.n_arms} arms has no place for one more; expected "
+            "encoding='features'."
+        )
 
 
 class ArmFeatures(Encoding):

@@ -60,7 +60,9 @@ class History:
 
     def law(self, start: Belief) -> Belief:
         """Return what the rounds tell, from the law before any."""
-        return start.observe(self._merged() if self.memory is None else self._recent())
+        if self.memory is not None:
+            return start.observe(self._recent())
+        return start.observe(self._merged() if start.merges else self.rounds(0, len(self)))
 
     def grown(self, before: Belief, start: Belief, n_new: int, seen: Look | None) -> Belief:
         """Return what the rounds tell, from the law before the last of them.
@@ -83,7 +85,7 @@ class History:
         new = self.rounds(len(self) - n_new, len(self))
         if self.memory is None:
             # Merged, rounds of one context and arm are one row: worth it once half are.
-            if before.n_rows + n_new > 2 * len(self._seen):
+            if start.merges and before.n_rows + n_new > 2 * len(self._seen):
                 return self.law(start)
             return before.observe(new, seen)
         if n_new >= self.memory:

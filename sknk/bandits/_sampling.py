@@ -15,12 +15,65 @@ from sknk.bandits._choosing import shares
 from sknk.bandits._policies import ConfidentBandit
 from sknk.solvers import symmetric_roots
 
-__all__ = ["NTKThompsonSampling"]
+__all__ = ["DrawingMixin", "NTKThompsonSampling"]
 
 _PROBA_DRAWS = 1000
 
 
-class NTKThompsonSampling(ConfidentBandit):
+class DrawingMixin:
+    """Plays the best of drawn rewards."""
+
+    draws: str
+    optimism: int | str
+
+    def predict_proba(self: Any, X: Any, available: Any = None) -> np.ndarray:
+        """Return the probability with which each arm would be played, from 1000 draws.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Contexts.
+        available : None, list of labels or bool array of shape (n, K), default=None
+            As in ``predict``.
+
+        Returns
+        -------
+        ndarray of shape (n, K)
+            Rows sum to one; the draws are the same in every call.
+        """
+        rng, n_times = np.random.RandomState(0), self._n_draws(1)
+        found = self._by(X, lambda look: self._drawn(look, rng, _PROBA_DRAWS * n_times))
+        best = found.reshape(*found.shape[:2], _PROBA_DRAWS, n_times).max(axis=3)
+        open_ = self._arms.offered(available, len(best))[:, :, None]
+        return shares(np.where(open_, best, -np.inf)).mean(axis=2)
+
+    def _index(self: Any, look: Look) -> Tensor:
+        return self._index_of_sets(look, 1)
+
+    def _index_of_sets(self: Any, look: Look, k: int) -> Tensor:
+        return self._drawn(look, self._rng, self._n_draws(k)).amax(dim=2)
+
+    def _n_draws(self, k: int) -> int:
+        return optimistic_draws(k) if self.optimism == "auto" else int(self.optimism)
+
+    def _drawn(self: Any, look: Look, rng: np.random.RandomState, n_draws: int) -> Tensor:
+        """Return draws of expected rewards, (m, n_codes, n_draws)."""
+        mean = self._mean(look)
+        noise = as_tensor(rng.standard_normal((*mean.shape, n_draws)), mean.device, mean.dtype)
+        if self.draws == "joint":
+            noise = symmetric_roots(look.covariance()) @ noise
+        else:
+            noise = look.variance().sqrt()[:, :, None] * noise
+        return mean[:, :, None] + self.beta_ * self._units()[1] * noise
+
+    def __sklearn_tags__(self: Any) -> Tags:
+        """Choose by chance."""
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.non_deterministic = True
+        return tags
+
+
+class NTKThompsonSampling(DrawingMixin, ConfidentBandit):
     r"""Contextual bandit that draws a reward function and plays its best arm.
 
     .. math::
@@ -140,49 +193,3 @@ class NTKThompsonSampling(ConfidentBandit):
         self.random_state = random_state
         self.device = device
         self.dtype = dtype
-
-    def predict_proba(self, X: Any, available: Any = None) -> np.ndarray:
-        """Return the probability with which each arm would be played, from 1000 draws.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Contexts.
-        available : None, list of labels or bool array of shape (n, K), default=None
-            As in ``predict``.
-
-        Returns
-        -------
-        ndarray of shape (n, K)
-            Rows sum to one; the draws are the same in every call.
-        """
-        rng, n_times = np.random.RandomState(0), self._n_draws(1)
-        found = self._by(X, lambda look: self._drawn(look, rng, _PROBA_DRAWS * n_times))
-        best = found.reshape(*found.shape[:2], _PROBA_DRAWS, n_times).max(axis=3)
-        open_ = self._arms.offered(available, len(best))[:, :, None]
-        return shares(np.where(open_, best, -np.inf)).mean(axis=2)
-
-    def _index(self, look: Look) -> Tensor:
-        return self._index_of_sets(look, 1)
-
-    def _index_of_sets(self, look: Look, k: int) -> Tensor:
-        return self._drawn(look, self._rng, self._n_draws(k)).amax(dim=2)
-
-    def _n_draws(self, k: int) -> int:
-        return optimistic_draws(k) if self.optimism == "auto" else int(self.optimism)
-
-    def _drawn(self, look: Look, rng: np.random.RandomState, n_draws: int) -> Tensor:
-        """Return draws of expected rewards, (m, n_codes, n_draws)."""
-        mean = self._mean(look)
-        noise = as_tensor(rng.standard_normal((*mean.shape, n_draws)), mean.device, mean.dtype)
-        if self.draws == "joint":
-            noise = symmetric_roots(look.covariance()) @ noise
-        else:
-            noise = look.variance().sqrt()[:, :, None] * noise
-        return mean[:, :, None] + self.beta_ * self._units()[1] * noise
-
-    def __sklearn_tags__(self) -> Tags:
-        """Choose by chance."""
-        tags = super().__sklearn_tags__()
-        tags.non_deterministic = True
-        return tags

@@ -1,11 +1,14 @@
 """Multilayer perceptrons in the parametrization of tangent kernels."""
 
+import copy
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["TangentMLP"]
+__all__ = ["PowerMLP", "TangentMLP"]
 
 _ACTIVATIONS: dict[str, tuple[type[nn.Module], float, float, float]] = {
     # module, sigma_w, sigma_b and Adam's learning rate (Holzmueller et al. 2023, section 6)
@@ -92,3 +95,69 @@ class TangentMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, (n, n_outputs)."""
         return self.layers(x)
+
+
+class PowerMLP(nn.Module):
+    r"""Dense layers with rectified powers, for rows of norm one, that start as the zero function.
+
+    .. math:: h_{l+1} = \sqrt{\tfrac{2}{(2s - 1)!!}}\, \max(0, W_l h_l / \sqrt{d_l})^s, \qquad
+        f(x) = \frac{a^\top h_L - a_0^\top h_L^{(0)}}{\sqrt{d_L (L + 1)}}
+
+    with weights N(0, 1), no division in the first layer, and the first weights' output
+    :math:`a_0^\top h_L^{(0)}` taken off. Activations of unit second moment keep tangent kernels of
+    unit rows near one; s > 1 makes the function smooth, which theory of neural bandits asks for
+    (Salgia 2023).
+
+    Parameters
+    ----------
+    n_features : int
+        d_0.
+    n_outputs : int, default=1
+        Of the last layer.
+    hidden : sequence of int, default=(100,)
+        Widths d_1 to d_L.
+    power : int, default=1
+        s; 1 is the ReLU.
+
+    Raises
+    ------
+    ValueError
+        If the power is below one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sknk.networks import PowerMLP
+    >>> PowerMLP(3)(torch.ones(2, 3)).abs().max().item()
+    0.0
+    """
+
+    learning_rate = 0.01
+
+    def __init__(
+        self, n_features: int, n_outputs: int = 1, hidden: Sequence[int] = (100,), power: int = 1
+    ) -> None:
+        if power < 1:
+            raise ValueError(f"`power` is {power}; expected 1, the ReLU, or more.")
+        super().__init__()
+        self.power = power
+        sizes = [n_features, *hidden, n_outputs]
+        layers = [nn.Linear(a, b, bias=False) for a, b in pairwise(sizes)]
+        for layer in layers:
+            nn.init.normal_(layer.weight)
+        self.layers = nn.ModuleList(layers)
+        self.start = copy.deepcopy(self.layers).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs, (n, n_outputs)."""
+        return self._outputs(self.layers, x) - self._outputs(self.start, x)
+
+    def _outputs(self, layers: nn.ModuleList, x: Tensor) -> Tensor:
+        gain = math.sqrt(2.0 / math.prod(range(2 * self.power - 1, 0, -2)))
+        for number, layer in enumerate(layers):
+            last = number == len(layers) - 1
+            fan = (x.shape[-1] if number else 1) * (len(layers) if last else 1)
+            x = layer(x) / math.sqrt(fan)
+            if not last:
+                x = gain * x.clamp(min=0.0) ** self.power
+        return x

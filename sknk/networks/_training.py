@@ -33,6 +33,8 @@ class Recipe:
         Most rows of a step.
     verbose : int or bool
         Show a progress bar.
+    penalty : callable or None
+        From the module to what is added to the loss of every step.
     """
 
     loss: Loss
@@ -40,6 +42,12 @@ class Recipe:
     max_epochs: int
     batch_size: int
     verbose: int | bool = 0
+    penalty: Callable[[nn.Module], Tensor] | None = None
+
+    def cost(self, module: nn.Module, X: Tensor, Y: Tensor) -> Tensor:
+        """Return what a step makes smaller."""
+        loss = self.loss(_outputs(module, X), Y)
+        return loss if self.penalty is None else loss + self.penalty(module)
 
 
 def trained(
@@ -85,7 +93,7 @@ def trained(
     for _ in progress(range(recipe.max_epochs), verbose=recipe.verbose, unit="epoch"):
         for rows in torch.randperm(len(X)).to(X.device).tensor_split(steps):
             optimizer.zero_grad(set_to_none=True)
-            recipe.loss(_outputs(module, X[rows]), Y[rows]).backward()
+            recipe.cost(module, X[rows], Y[rows]).backward()
             optimizer.step()
             schedule.step()
         if validation is not None:

@@ -21,7 +21,7 @@ SINGLE = [
 
 
 def name_of(policy):
-    return f"{type(policy).__name__}-{policy.encoding}-{policy.memory}"
+    return f"{type(policy).__name__}-{policy.encoding}"
 
 
 def problem():

@@ -1,0 +1,300 @@
+"""Rewards by a network that is trained as rounds come, widths by its gradients."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sknk.bandits._beliefs import Belief, Look, PairsBelief, Rounds
+from sknk.bandits._encodings import Encoding, Pairs
+from sknk.bandits._growing import Growing
+from sknk.kernels import EmpiricalNTK
+from sknk.networks._gradients import output_gradients
+from sknk.networks._training import Recipe, outputs_of, trained
+
+__all__ = ["DiagonalBelief", "DiagonalWidths", "NeuralBelief", "Training", "Widths"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """When and how a network is trained.
+
+    Attributes
+    ----------
+    every : int
+        Rounds between trainings.
+    noise_variance : float
+        Pull towards the first weights: the loss is the sum of squares plus it times the squared
+        distance, as of the Gaussian process whose widths are used.
+    learning_rate : float
+        Of Adam.
+    max_epochs, batch_size : int
+        Passes over the rounds, and most rounds of a step.
+    seed : int
+        Of the order of rounds.
+    """
+
+    every: int
+    noise_variance: float
+    learning_rate: float
+    max_epochs: int
+    batch_size: int
+    seed: int
+
+    def train(self, module: nn.Module, start: nn.Module, X: Tensor, y: Tensor) -> nn.Module:
+        """Return the network after one training on all rounds, from where it is."""
+        first = [p.detach() for p in start.parameters() if p.requires_grad]
+        pull = self.noise_variance / len(X)
+
+        def penalty(now: nn.Module) -> Tensor:
+            learned = (p for p in now.parameters() if p.requires_grad)
+            gaps = [(p - q).square().sum() for p, q in zip(learned, first, strict=True)]
+            return pull * torch.stack(gaps).sum()
+
+        def loss(out: Tensor, target: Tensor) -> Tensor:
+            return F.mse_loss(out.reshape(target.shape), target)
+
+        recipe = Recipe(loss, self.learning_rate, self.max_epochs, self.batch_size, penalty=penalty)
+        seed = int(np.random.SeedSequence([self.seed, len(X)]).generate_state(1)[0])
+        with torch.random.fork_rng(devices=[X.device] if X.device.type == "cuda" else []):
+            torch.default_generator.manual_seed(seed)
+            return trained(module, X, y, recipe)
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The law that gives variances, of any network.
+
+    Attributes
+    ----------
+    encoding : Encoding
+        What networks see of a pair; its kernel is not used.
+    n_arms : int
+        K.
+    noise_variance : float
+        Of rewards.
+    """
+
+    encoding: Encoding
+    n_arms: int
+    noise_variance: float
+
+    def of(self, module: nn.Module, X: Tensor, like: Tensor) -> Belief:
+        """Return the law of the network's tangent kernel before any round."""
+        encoding = self.encoding.with_kernel(EmpiricalNTK(module))
+        return PairsBelief.empty(encoding, self.n_arms, X, like)
+
+    def with_arm(self, features: np.ndarray | None) -> Self:
+        """Return the same for one arm more."""
+        return replace(self, encoding=self.encoding.with_arm(features), n_arms=self.n_arms + 1)
+
+
+class DiagonalWidths(Widths):
+    """The same with the covariance of weights cut to its diagonal, as in published code."""
+
+    def of(self, module: nn.Module, X: Tensor, like: Tensor) -> Belief:
+        """Return the law before any round."""
+        learned = [p for p in module.parameters() if p.requires_grad]
+        U = like.new_full((sum(p.numel() for p in learned),), self.noise_variance)
+        return DiagonalBelief(
+            module, self.encoding, self.n_arms, self.noise_variance, Growing(U), 0
+        )
+
+
+@dataclass(frozen=True)
+class NeuralBelief(Belief):
+    """Means by a network, variances by the law of its tangent kernel.
+
+    Attributes
+    ----------
+    start, module : nn.Module
+        First weights, and those after the last training.
+    widths : Widths
+        From a network to the law that gives variances.
+    width : Belief
+        That law now.
+    current : bool
+        Whether gradients are those of the network as it is, or as it began.
+    schedule : Training
+        Of the network.
+    X, arm, y, noise : Growing
+        All rounds.
+    built : int
+        Rounds at the last training.
+    """
+
+    merges: ClassVar[bool] = False
+
+    start: nn.Module
+    module: nn.Module
+    widths: Widths
+    width: Belief
+    current: bool
+    schedule: Training
+    X: Growing
+    arm: Growing
+    y: Growing
+    noise: Growing
+    built: int = 0
+
+    @classmethod
+    def empty(
+        cls,
+        module: nn.Module,
+        widths: Widths,
+        current: bool,
+        schedule: Training,
+        X: Tensor,
+        like: Tensor,
+    ) -> "NeuralBelief":
+        """Return what is known before any round; `X` and `like` are of none."""
+        none = torch.arange(0, device=like.device)
+        parts = Growing(X), Growing(none), Growing(like), Growing(like[:, 0])
+        width = widths.of(module, X, like)
+        return cls(module, module, widths, width, current, schedule, *parts)
+
+    def look(self, X: Tensor) -> "_NeuralLook":
+        """Judge every arm."""
+        codes = torch.arange(self.widths.n_arms, device=X.device)
+        rows = self.widths.encoding.every(X, codes).rows.to(self.y.rows.dtype)
+        mean = outputs_of(self.module, rows).reshape(len(X), len(codes))
+        return _NeuralLook(mean, self.width.look(X))
+
+    def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
+        """Return what is known after rounds; the network is trained when its turn has come."""
+        inner = seen.width if isinstance(seen, _NeuralLook) else None
+        grown = replace(
+            self,
+            X=self.X.append(rounds.X),
+            arm=self.arm.append(rounds.arm),
+            y=self.y.append(rounds.y),
+            noise=self.noise.append(rounds.noise),
+            width=self.width.observe(rounds, inner),
+        )
+        return grown._retrained() if grown.n_rows >= self.built + self.schedule.every else grown
+
+    def _retrained(self) -> Self:
+        X, arm, y = self.X.rows, self.arm.rows, self.y.rows
+        rows = self.widths.encoding.pairs(X, arm).rows.to(y.dtype)
+        module = self.schedule.train(self.module, self.start, rows, y[:, 0])
+        width = self.width
+        if self.current:
+            number = torch.arange(len(arm), device=arm.device)
+            every = Rounds(X, arm, y, self.noise.rows, number)
+            width = self.widths.of(module, X[:0], y[:0]).observe(every)
+        return replace(self, module=module, width=width, built=self.n_rows)
+
+    def forget(self, before: int) -> Self:
+        """Refuse: a network does not forget."""
+        raise NotImplementedError("What a network learned is not forgotten.")
+
+    def with_arm(self, features: np.ndarray | None) -> Self:
+        """Return what is known with one arm more."""
+        widths, width = self.widths.with_arm(features), self.width.with_arm(features)
+        return replace(self, widths=widths, width=width)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rounds it keeps."""
+        return len(self.arm)
+
+    @property
+    def information_gain(self) -> float:
+        """What rounds told, in nats, by the widths."""
+        return self.width.information_gain
+
+
+@dataclass(frozen=True)
+class _NeuralLook(Look):
+    outputs: Tensor
+    width: Look
+
+    def mean(self) -> Tensor:
+        return torch.stack([self.outputs, torch.ones_like(self.outputs)], dim=2)
+
+    def variance(self) -> Tensor:
+        return self.width.variance()
+
+    def covariance(self) -> Tensor:
+        return self.width.covariance()
+
+
+@dataclass(frozen=True)
+class DiagonalBelief(Belief):
+    """Independent weights: variances lambda sum_p g_p^2 / U_p, with U = lambda + sum of g^2.
+
+    Attributes
+    ----------
+    module : nn.Module
+        Whose gradients.
+    encoding : Encoding
+        What it sees of a pair.
+    n_arms : int
+        K.
+    noise_variance : float
+        lambda.
+    U : Growing
+        Precisions of P weights times lambda.
+    count : int
+        Rounds.
+    """
+
+    module: nn.Module
+    encoding: Encoding
+    n_arms: int
+    noise_variance: float
+    U: Growing
+    count: int
+
+    def look(self, X: Tensor) -> "_DiagonalLook":
+        """Judge every arm; means are not known."""
+        codes = torch.arange(self.n_arms, device=X.device)
+        squares = self._squares(self.encoding.every(X, codes))
+        variance = self.noise_variance * (squares / self.U.rows).sum(1)
+        return _DiagonalLook(variance.reshape(len(X), self.n_arms))
+
+    def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
+        """Return the law after rounds."""
+        squares = self._squares(self.encoding.pairs(rounds.X, rounds.arm))
+        weight = self.noise_variance / rounds.noise
+        U = Growing(self.U.rows + weight @ squares)
+        return replace(self, U=U, count=self.count + len(rounds))
+
+    def forget(self, before: int) -> Self:
+        """Refuse: sums do not part."""
+        raise NotImplementedError("Sums of squared gradients are not forgotten.")
+
+    def with_arm(self, features: np.ndarray | None) -> Self:
+        """Return the law with one arm more."""
+        return replace(self, n_arms=self.n_arms + 1, encoding=self.encoding.with_arm(features))
+
+    @property
+    def n_rows(self) -> int:
+        """How many rounds it saw."""
+        return self.count
+
+    @property
+    def information_gain(self) -> float:
+        """What rounds told of independent weights, in nats."""
+        return 0.5 * float((self.U.rows.double() / self.noise_variance).log().sum())
+
+    def _squares(self, pairs: Pairs) -> Tensor:
+        rows = pairs.rows.to(self.U.rows.dtype)
+        return output_gradients(self.module, rows).square()
+
+
+@dataclass(frozen=True)
+class _DiagonalLook(Look):
+    variances: Tensor
+
+    def mean(self) -> Tensor:
+        return torch.zeros_like(self.variances)[:, :, None].expand(-1, -1, 2)
+
+    def variance(self) -> Tensor:
+        return self.variances
+
+    def covariance(self) -> Tensor:
+        return torch.diag_embed(self.variances)
