@@ -4,6 +4,7 @@ from sknk.bandits._beta import optimistic_draws
 from sknk.bandits._greedy import NTKEpsilonGreedy
 from sknk.bandits._neural import NeuralTS, NeuralUCB
 from sknk.bandits._off_policy import PolicyValue, cross_fitted_rewards, policy_value
+from sknk.bandits._optimizer import PoolOptimizer
 from sknk.bandits._policies import NTKUCB
 from sknk.bandits._problems import (
     BanditProblem,
@@ -30,6 +31,7 @@ __all__ = [
     "NeuralTS",
     "NeuralUCB",
     "PolicyValue",
+    "PoolOptimizer",
     "Simulation",
     "bandit_target",
     "classification_problem",

@@ -8,6 +8,7 @@ the row :math:`v = (k(x_i, P) - V_i^\top V) / d`, where d^2 is the variance of i
 exactly, in O(t P) and without a solve.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -31,22 +32,26 @@ class PoolPosterior:
         Prior covariance of the P rows.
     noise_variance : float
         s2 > 0, units of K.
+    n_targets : int or None, default=None
+        r, of targets with several columns; None is a number each.
 
     Attributes
     ----------
-    mean : Tensor of shape (P,)
+    mean : Tensor of shape (P,) or (P, r)
         Posterior mean.
     rows : list of int
         What was observed, in order.
     """
 
-    def __init__(self, gram: GramOperator, noise_variance: float) -> None:
+    def __init__(
+        self, gram: GramOperator, noise_variance: float, n_targets: int | None = None
+    ) -> None:
         # Residuals of features keep no V, which means are made of.
         prior = DenseGram(gram.dense()) if isinstance(gram, FeatureGram) else gram
         none = torch.zeros((0, gram.shape[0]), dtype=gram.dtype, device=gram.device)
         self._residual = KernelResidual(prior, prior.diag(), none)
         self.noise_variance = noise_variance
-        self.mean = none.new_zeros(gram.shape[0])
+        self.mean = none.new_zeros((gram.shape[0], *(() if n_targets is None else (n_targets,))))
         self.rows: list[int] = []
         self._z: list[Tensor] = []
         self._roots: list[Tensor] = []
@@ -67,13 +72,21 @@ class PoolPosterior:
         """Return the posterior covariance among some rows, (k, k)."""
         return self._residual.block(rows, rows)
 
-    def observe(self, row: int, y: float | None) -> None:
+    def copy(self) -> "PoolPosterior":
+        """Return one that goes its own way; what was observed is shared."""
+        new = copy.copy(self)
+        new._residual = copy.copy(self._residual)
+        new.rows, new._z = list(self.rows), list(self._z)
+        new._roots, new._y = list(self._roots), list(self._y)
+        return new
+
+    def observe(self, row: int, y: Any) -> None:
         """Condition on a target of one row.
 
         Parameters
         ----------
         row : int
-        y : float or None
+        y : float, array-like of shape (r,) or None
             None is a target that will come: variances fall, means stay, as if it were what is
             expected (hallucinated, Desautels, Krause and Burdick 2014). See :meth:`resolve`.
         """
@@ -81,8 +94,10 @@ class PoolPosterior:
         root = (self.variance[at] + self.noise_variance).sqrt()
         self._residual.condition(at, root[:, None])
         target = None if y is None else self._number(y)
-        z = self.mean.new_zeros(()) if target is None else (target - self.mean[row]) / root[0]
-        self.mean = self.mean + self._residual.U[-1] * z
+        z = torch.zeros_like(self.mean[0]) if target is None else target - self.mean[row]
+        z = z / root[0]
+        # A column times a number, or times a row of r.
+        self.mean = self.mean + self._residual.U[-1].reshape(-1, *(1,) * z.ndim) * z
         self.rows.append(row)
         self._z.append(z)
         self._roots.append(root[0])
