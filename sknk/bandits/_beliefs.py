@@ -15,6 +15,7 @@ from torch import Tensor
 from sknk.bandits._encodings import Encoding, Orthogonal, Pairs
 from sknk.bandits._growing import Growing
 from sknk.kernels._base import Kernel
+from sknk.kernels._prepared import PreparedRows
 from sknk.solvers import GroupedPosterior, OnlinePosterior
 
 __all__ = ["Belief", "GroupedBelief", "Look", "PairsBelief", "Rounds"]
@@ -121,6 +122,8 @@ class GroupedBelief(Belief):
         What gives n; None for disjoint arms.
     rows, offsets, number : Growing
         Contexts of all rounds, their n(x), and which round it was.
+    prepared : PreparedRows
+        What the kernel makes of the contexts.
     members : tuple of Growing
         Positions of each arm's rounds among them.
     law : GroupedPosterior
@@ -132,6 +135,7 @@ class GroupedBelief(Belief):
     rows: Growing
     offsets: Growing
     number: Growing
+    prepared: PreparedRows
     members: tuple[Growing, ...]
     law: GroupedPosterior
 
@@ -142,13 +146,13 @@ class GroupedBelief(Belief):
         """Return the law before any round; `X` and `like` are contexts and targets of none."""
         never = Growing(torch.arange(0, device=like.device))
         law = GroupedPosterior.empty(n_arms, like)
-        parts = Growing(X), Growing(like[:, 0]), never, (never,) * n_arms
+        parts = Growing(X), Growing(like[:, 0]), never, PreparedRows(kernel), (never,) * n_arms
         return cls(kernel, orthogonal, *parts, law)
 
     def look(self, X: Tensor) -> "_GroupedLook":
         """Judge every arm; O(n_a^2 m) for each."""
         offsets = self._offsets(X)
-        G = self._cross(self.rows.rows, self.offsets.rows, X, offsets)
+        G = self.prepared.cross(self.rows.rows, X).addr_(self.offsets.rows, offsets, alpha=-1)
         crosses = [G[held.rows] for held in self.members]
         V = self.law.half_solve(crosses)
         diag = self.kernel.diag(X) - offsets.square()
@@ -172,9 +176,10 @@ class GroupedBelief(Belief):
                 parts, V = self._blocks(arm, rounds.X[of], offsets[of]), None
             law = law.append(arm, *parts, rounds.y[of], offsets[of], rounds.noise[of], V)
             members[arm] = members[arm].append(of + len(self.rows))
-        held = self.rows.append(rounds.X), self.offsets.append(offsets)
-        number = self.number.append(rounds.number)
-        return type(self)(self.kernel, self.orthogonal, *held, number, tuple(members), law)
+        rows, n = self.rows.append(rounds.X), self.offsets.append(offsets)
+        number, prepared = self.number.append(rounds.number), self.prepared.of(rows.rows)
+        held = rows, n, number, prepared, tuple(members)
+        return type(self)(self.kernel, self.orthogonal, *held, law)
 
     def forget(self, before: int) -> Self:
         """Return the law without rounds of lower numbers."""
@@ -185,8 +190,10 @@ class GroupedBelief(Belief):
             if gone:
                 law = law.remove(arm, range(gone))
             members[arm] = Growing(held.rows[gone:] - old)
-        kept = self.rows.since(old), self.offsets.since(old), self.number.since(old)
-        return type(self)(self.kernel, self.orthogonal, *kept, tuple(members), law)
+        rows, n, number = (held.since(old) for held in (self.rows, self.offsets, self.number))
+        prepared = PreparedRows(self.kernel).of(rows.rows) if old else self.prepared
+        kept = rows, n, number, prepared, tuple(members)
+        return type(self)(self.kernel, self.orthogonal, *kept, law)
 
     def with_arm(self, features: np.ndarray | None) -> Self:
         """Return the law with one arm more."""
@@ -209,17 +216,11 @@ class GroupedBelief(Belief):
             return self.offsets.rows.new_zeros(len(X))
         return self.orthogonal.factor(X)
 
-    def _cross(self, rows: Tensor, n: Tensor, X: Tensor, offsets: Tensor) -> Tensor:
-        """Return k(x, x') - n(x) n(x') of rows that were seen with others."""
-        if not len(rows):
-            return offsets.new_zeros(0, len(X))
-        G = self.kernel(rows, X)
-        return G if self.orthogonal is None else G.addr_(n, offsets, alpha=-1)
-
     def _blocks(self, arm: int, X: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same of an arm's rows with new ones, and of new ones among each other."""
+        """Return g of an arm's rows with new ones, and of new ones among each other."""
         held = self.members[arm].rows
-        cross = self._cross(self.rows.rows[held], self.offsets.rows[held], X, offsets)
+        cross = self.kernel(self.rows.rows[held], X)
+        cross.addr_(self.offsets.rows[held], offsets, alpha=-1)
         return cross, self.kernel(X).addr_(offsets, offsets, alpha=-1)
 
 

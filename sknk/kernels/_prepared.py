@@ -1,0 +1,78 @@
+"""Rows that are compared with new ones again and again, prepared once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sknk.kernels._base import Kernel
+
+__all__ = ["PreparedRows"]
+
+_CHUNK = 256
+
+
+class PreparedRows:
+    """What a kernel makes of rows, kept for rows that are only ever appended to.
+
+    Spans are powers of two times 256 rows, by the binary digits of their number: few tiles a call,
+    and every row is prepared a logarithmic number of times. They depend on the number of rows
+    alone, so results do not depend on how these came.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Whose ``_prepare`` it is.
+    states : dict of (int, int) to object
+        Prepared spans.
+    """
+
+    def __init__(self, kernel: Kernel, states: dict[tuple[int, int], Any] | None = None) -> None:
+        self._kernel, self._states = kernel, states or {}
+        # Kernels that go over rows in passes, as tangent kernels of modules do, decide themselves.
+        self._serves = type(kernel)._grams is Kernel._grams
+
+    def of(self, X: Tensor) -> "PreparedRows":
+        """Return what serves the rows X, of which those seen so far are the first."""
+        if not self._serves or self._kernel._entries_per_pair(X.shape[1]) > 1:
+            return self
+        with torch.no_grad():
+            values = self._kernel._values(X.device)
+            states = {
+                span: self._states[span]
+                if span in self._states
+                else self._kernel._prepare(X[slice(*span)], values)
+                for span in _spans(len(X))
+            }
+        return PreparedRows(self._kernel, states)
+
+    def cross(self, X: Tensor, Y: Tensor) -> Tensor:
+        """Return k(X, Y), (n, m); `X` as in :meth:`of`, `Y` few rows."""
+        if not self._states:
+            return self._kernel(X, Y)
+        with torch.no_grad():
+            values = self._kernel._values(X.device)
+            new = self._kernel._prepare(Y, values)
+            out = torch.empty((len(X), len(Y)), device=X.device, dtype=self._kernel._dtype())
+            done = 0
+            for (start, stop), state in self._states.items():
+                out[start:stop], done = self._kernel._tile(state, new, values), stop
+            if done < len(X):
+                rest = self._kernel._prepare(X[done:], values)
+                out[done:] = self._kernel._tile(rest, new, values)
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hold the kernel: rows give the rest again."""
+        return {"_kernel": self._kernel, "_states": {}, "_serves": self._serves}
+
+
+def _spans(n: int) -> list[tuple[int, int]]:
+    """Return spans of 256 times the binary digits of n / 256, the largest first."""
+    found, start, chunks = [], 0, n // _CHUNK
+    for digit in reversed(range(chunks.bit_length())):
+        if chunks >> digit & 1:
+            stop = start + (_CHUNK << digit)
+            found.append((start, stop))
+            start = stop
+    return found
