@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["described", "fingerprint"]
+__all__ = ["described", "fingerprint", "signature"]
 
 
 def fingerprint(*parts: Any) -> str:
@@ -33,3 +33,41 @@ def described(function: Any) -> Any:
     known = None if code is None else (code.co_code, code.co_consts, code.co_names)
     name = getattr(function, "__qualname__", repr(type(function)))
     return re.sub(r" at 0x[0-9a-f]+", "", repr((name, known, inside)))  # the same in any process
+
+
+def signature(value: Any) -> str:
+    """Return a hash of an estimator by its parameters: arrays and weights by content.
+
+    A ``repr`` leaves out the middle of arrays and all weights of networks.
+
+    Parameters
+    ----------
+    value : object
+        Estimator, kernel, module, function, array or plain value.
+
+    Returns
+    -------
+    str
+    """
+    return fingerprint(_content(value))[:24]
+
+
+def _content(value: Any) -> Any:
+    """Return a structure whose ``repr`` tells a parameter from all others."""
+    if isinstance(value, type):
+        return value.__qualname__
+    if hasattr(value, "get_params"):
+        params = value.get_params(deep=False)
+        return type(value).__qualname__, {name: _content(params[name]) for name in sorted(params)}
+    if hasattr(value, "state_dict"):  # a torch module
+        weights = {name: fingerprint(np.asarray(v.cpu())) for name, v in value.state_dict().items()}
+        return repr(value), weights
+    if isinstance(value, np.ndarray):
+        return fingerprint(value)
+    if isinstance(value, dict):
+        return {name: _content(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_content(item) for item in value]
+    if hasattr(value, "func") and hasattr(value, "keywords"):  # functools.partial
+        return [_content(part) for part in (value.func, value.args, value.keywords)]
+    return described(value) if callable(value) else repr(value)

@@ -15,17 +15,24 @@ class Arms:
 
     Attributes
     ----------
-    labels : ndarray of shape (K,)
-        Of arms that are offered.
+    every : ndarray of shape (n_codes,)
+        Labels of all arms that ever were, by code.
     code : ndarray of int of shape (K,)
-        Theirs.
-    n_codes : int
-        Arms that ever were.
+        Codes of those that are offered.
     """
 
-    labels: np.ndarray
+    every: np.ndarray
     code: np.ndarray
-    n_codes: int
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of arms that are offered, (K,)."""
+        return self.every[self.code]
+
+    @property
+    def n_codes(self) -> int:
+        """How many arms ever were."""
+        return len(self.every)
 
     @classmethod
     def of(cls, action: np.ndarray, declared: Any) -> "Arms":
@@ -47,12 +54,14 @@ class Arms:
         ValueError
             If one is declared twice, or none.
         """
-        labels = np.unique(action)
-        if declared is not None:
+        if declared is None:
+            labels = np.unique(action)
+        else:
             labels = column_or_1d(np.asarray(declared))
+            _check_kinds(declared)
             if not len(labels) or len(np.unique(labels)) < len(labels):
                 raise ValueError(f"`actions` is {declared!r}; expected different labels of arms.")
-        return cls(labels, np.arange(len(labels)), len(labels))
+        return cls(labels, np.arange(len(labels)))
 
     def codes(self, action: np.ndarray) -> np.ndarray:
         """Return codes of labels.
@@ -69,24 +78,24 @@ class Arms:
         Raises
         ------
         ValueError
-            If one is not offered.
+            If one never was.
         """
-        order = np.argsort(self.labels)
+        order = np.argsort(self.every)
         try:
-            place = np.searchsorted(self.labels, action, sorter=order)
+            place = np.searchsorted(self.every, action, sorter=order)
         except TypeError:  # labels of kinds that have no order between them
             place = np.zeros(len(action), dtype=int)
         found = order[np.minimum(place, len(order) - 1)]
-        unknown = np.flatnonzero(self.labels[found] != action)
+        unknown = np.flatnonzero(self.every[found] != action)
         if len(unknown):
             raise ValueError(
                 f"Row {unknown[0]} plays arm {action[unknown[0]]!r}, which is unknown; expected "
                 f"one of {self.labels.tolist()}. Offer it by `add_arm`, or name all in `actions`."
             )
-        return self.code[found]
+        return found
 
     def with_arm(self, label: Any) -> "Arms":
-        """Return the arms and one more.
+        """Return the arms and one more, by its old code if it was there before.
 
         Parameters
         ----------
@@ -100,12 +109,19 @@ class Arms:
         Raises
         ------
         ValueError
-            If it is there.
+            If it is there, or is no label like the others.
         """
+        new = np.asarray([label])
+        kinds = self.every.dtype.kind, new.dtype.kind
+        if new.shape != (1,) or (kinds[0] != kinds[1] and not set(kinds) <= set("iu")):
+            raise ValueError(
+                f"`arm` is {label!r}; expected a label like {self.labels.tolist()}, of their kind."
+            )
         if label in self.labels:
             raise ValueError(f"Arm {label!r} is there already; expected a new one.")
-        labels = np.append(self.labels, np.asarray([label]))
-        return Arms(labels, np.append(self.code, self.n_codes), self.n_codes + 1)
+        if label in self.every:
+            return Arms(self.every, np.append(self.code, self.codes(new)))
+        return Arms(np.append(self.every, new), np.append(self.code, self.n_codes))
 
     def without_arm(self, label: Any) -> "Arms":
         """Return the arms but one.
@@ -129,7 +145,7 @@ class Arms:
             raise ValueError(f"Arm {label!r} is unknown; expected one of {self.labels.tolist()}.")
         if not np.any(kept):
             raise ValueError(f"Arm {label!r} is the last; expected at least one to stay.")
-        return Arms(self.labels[kept], self.code[kept], self.n_codes)
+        return Arms(self.every, self.code[kept])
 
     def offered(self, available: Any, n: int) -> np.ndarray:
         """Return which arms may be chosen in each of n rounds.
@@ -156,6 +172,12 @@ class Arms:
         mask = np.asarray(available)
         if mask.dtype != bool:
             listed = self.codes(column_or_1d(mask)) if mask.size else np.empty(0, dtype=int)
+            gone = np.setdiff1d(listed, self.code)
+            if len(gone):
+                raise ValueError(
+                    f"`available` has arm {self.every[gone[0]]!r}, which was removed; expected "
+                    f"some of {self.labels.tolist()}."
+                )
             mask = np.isin(self.code, listed)
         elif mask.shape not in (shape, shape[1:]):
             raise ValueError(f"`available` has shape {mask.shape}; expected labels, or {shape}.")
@@ -220,3 +242,10 @@ class Arms:
                 "`features` is None; expected those of the new arm, with encoding='features'."
             )
         return check_array(np.reshape(features, (1, -1)), dtype=np.float64, input_name="features")
+
+
+def _check_kinds(declared: Any) -> None:
+    """Refuse words among numbers, which NumPy would make words of."""
+    words = {isinstance(label, str) for label in declared}
+    if len(words) > 1:
+        raise ValueError(f"`actions` is {declared!r}; expected labels of one kind.")

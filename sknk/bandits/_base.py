@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.utils import Tags, check_consistent_length, check_random_state
+from sklearn.utils import Tags, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -169,15 +169,16 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         """
         check_is_fitted(self, "arms_")
         X = self._checked_contexts(X, reset=False)
+        action = column_or_1d(action)
         check_consistent_length(X, action)
-        codes = self._arms.codes(np.asarray(action))
+        codes = self._arms.codes(action)
         with unchanged_on_error(self):
             self._pending = [*self._pending, *zip(X, codes.tolist(), strict=True)]
             self._expect(self._belief, X, codes)
         return self
 
     def add_arm(self, arm: Any, features: Any = None) -> Self:
-        """Offer one arm more, of which nothing is known.
+        """Offer one arm more, of which nothing is known, or one that was removed again.
 
         Parameters
         ----------
@@ -203,14 +204,15 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
             )
         with unchanged_on_error(self):
             arms = self._arms.with_arm(arm)
-            row = self._arms.feature_row(features) if self.encoding == "features" else None
-            self._known, self._empty = self._known.with_arm(row), self._empty.with_arm(row)
+            if arms.n_codes > self._arms.n_codes:
+                row = arms.feature_row(features) if self.encoding == "features" else None
+                self._known, self._empty = self._known.with_arm(row), self._empty.with_arm(row)
             self._set_arms(arms)
             self._catch_up()
         return self
 
     def remove_arm(self, arm: Any) -> Self:
-        """Offer an arm no more; what it taught about others stays.
+        """Offer an arm no more; what it taught stays, and rewards that are late are still taken.
 
         Parameters
         ----------
@@ -307,7 +309,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
             mean = belief.look(rows).mean()[torch.arange(len(arm)), arm]
             noise = torch.full_like(mean[:, 0], self._history.noise_variance)
             number = len(self._history) + torch.arange(len(arm), device=arm.device)
-            self._belief = belief.observe(Rounds(rows, arm, mean, noise, number))
+            self._belief = belief.expect(Rounds(rows, arm, mean, noise, number))
             self._looked = None
 
     def _answer(self, X: np.ndarray, codes: np.ndarray) -> None:
@@ -344,12 +346,12 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
 
     def _units(self) -> tuple[float, float]:
         """Return centre and scale of rewards: 0 and 1 unless they are normalized."""
-        reward = to_numpy(self._history.reward.rows)
-        if not self.normalize_reward or not len(reward):
+        if not self.normalize_reward or not len(self._history):
             return 0.0, 1.0
-        if isinstance(self._history.memory, int):
-            reward = reward[-self._history.memory :]
-        return float(reward.mean()), float(reward.std()) or 1.0
+        reward, weight = self._history.kept()
+        centre = np.average(reward, weights=weight)
+        spread = np.sqrt(np.average((reward - centre) ** 2, weights=weight))
+        return float(centre), float(spread) or 1.0
 
     def _checked_contexts(self, X: Any, *, reset: bool) -> np.ndarray:
         """Validate contexts as float64."""

@@ -86,6 +86,10 @@ class Belief(ABC):
         """Return the law after rounds; of one round, the look that judged it saves its solve."""
 
     @abstractmethod
+    def expect(self, rounds: Rounds) -> Self:
+        """Return the law if rounds bring what is expected of them: a fork, for a while."""
+
+    @abstractmethod
     def forget(self, before: int) -> Self:
         """Return the law without rounds of lower numbers."""
 
@@ -180,6 +184,10 @@ class GroupedBelief(Belief):
         number, prepared = self.number.append(rounds.number), self.prepared.of(rows.rows)
         held = rows, n, number, prepared, tuple(members)
         return type(self)(self.kernel, self.orthogonal, *held, law)
+
+    def expect(self, rounds: Rounds) -> Self:
+        """Return the law if rounds bring what is expected of them."""
+        return replace(self, law=self.law.forked()).observe(rounds)
 
     def forget(self, before: int) -> Self:
         """Return the law without rounds of lower numbers."""
@@ -301,6 +309,10 @@ class PairsBelief(Belief):
         rows, arm = self.rows.append(new.rows), self.arm.append(new.arm)
         number = self.number.append(rounds.number)
         return replace(self, rows=rows, arm=arm, number=number, law=law)
+
+    def expect(self, rounds: Rounds) -> Self:
+        """Return the law if rounds bring what is expected of them."""
+        return replace(self, law=self.law.forked()).observe(rounds)
 
     def forget(self, before: int) -> Self:
         """Return the law without rounds of lower numbers."""

@@ -16,6 +16,9 @@ __all__ = ["BudgetBelief"]
 
 # Rounds between dictionaries, relative to those before: rebuilding costs O(t m^2), so O(m^2) each.
 _GROWTH = 1.25
+# A pair of which the span leaves out so much joins the dictionary at once: it would be played over
+# and over, and never learned of. Dictionaries grow by this factor at most before they are redrawn.
+_NEW, _ROOM = 0.5, 1.25
 _NUMBERS = 2**24  # of one block of features
 
 
@@ -83,9 +86,14 @@ class BudgetBelief(Belief):
             noise=self.noise.append(rounds.noise),
         )
         n = grown.n_rows
-        if n > self.budget and n >= _GROWTH * self.built:
+        full = self.now.n_rows >= _ROOM * self.budget
+        if n > self.budget and (full or n >= _GROWTH * self.built):
             return replace(grown, now=grown._rebuilt(), built=n)
         return replace(grown, now=self.now.observe(rounds, seen))
+
+    def expect(self, rounds: Rounds) -> Self:
+        """Return the law if rounds bring what is expected; the dictionary stays."""
+        return replace(self, now=self.now.expect(rounds))
 
     def forget(self, before: int) -> Self:
         """Refuse: a budget keeps all rounds."""
@@ -111,13 +119,16 @@ class BudgetBelief(Belief):
         """Return what all rounds tell on a newly drawn dictionary."""
         pairs = Pairs(self.rows.rows, self.arm.rows)
         diag = self.encoding.diag(pairs)
-        # At the first dictionary all but the last rounds fit: any are as good.
-        spread = (
-            self.now.variances(pairs, diag) if isinstance(self.now, _DictionaryBelief) else diag
-        )
         rng = np.random.default_rng([self.seed, self.n_rows])
+        if isinstance(self.now, _DictionaryBelief):
+            return self._drawn(pairs, self.now.variances(pairs, diag), rng)
+        first = self._drawn(pairs, diag, rng)  # any pair may be missing here
+        return self._drawn(pairs, first.variances(pairs, diag), rng)
+
+    def _drawn(self, pairs: Pairs, weight: Tensor, rng: np.random.Generator) -> "_DictionaryBelief":
+        """Return what all rounds tell on pairs that are drawn by a weight."""
         # The largest of log p + Gumbel noise are draws without replacement, of probabilities p.
-        score = spread.clamp(min=1e-300).log().cpu().numpy() + rng.gumbel(size=len(pairs))
+        score = weight.clamp(min=1e-300).log().cpu().numpy() + rng.gumbel(size=len(pairs))
         chosen = np.sort(np.argsort(-score, kind="stable")[: self.budget])
         at = torch.as_tensor(chosen, device=pairs.arm.device)
         dictionary = Pairs(pairs.rows[at], pairs.arm[at])
@@ -155,8 +166,22 @@ class _DictionaryBelief(Belief):
         law = self.law
         for span in self._spans(len(pairs)):
             part = Pairs(pairs.rows[span], pairs.arm[span])
-            law = law.append(self.features(part), y[span], noise[span])
+            Z = self.features(part)
+            left_out = law.left_out(Z, self.encoding.diag(part))
+            law = law.append(Z, y[span], noise[span] + left_out)
         return replace(self, law=law)
+
+    def _with_new(self, pairs: Pairs) -> Self:
+        """Return the law with those pairs in the dictionary that are far from its span."""
+        found, diag = self, self.encoding.diag(pairs)
+        for i in range(len(pairs)):
+            pair = Pairs(pairs.rows[i : i + 1], pairs.arm[i : i + 1])
+            Z = found.features(pair)
+            left_out = found.law.left_out(Z, diag[i : i + 1])[0]
+            if left_out > _NEW * diag[i]:
+                rows, arm = found.rows.append(pair.rows), found.arm.append(pair.arm)
+                found = replace(found, rows=rows, arm=arm, law=found.law.extended(Z[0], left_out))
+        return found
 
     def variances(self, pairs: Pairs, diag: Tensor) -> Tensor:
         """Return posterior variances of pairs, in blocks that fit."""
@@ -176,6 +201,10 @@ class _DictionaryBelief(Belief):
         return _DictionaryLook(self, X, codes, Z)
 
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
+        new = self.encoding.pairs(rounds.X, rounds.arm)
+        return self._with_new(new).learned(new, rounds.y, rounds.noise)
+
+    def expect(self, rounds: Rounds) -> Self:
         new = self.encoding.pairs(rounds.X, rounds.arm)
         return self.learned(new, rounds.y, rounds.noise)
 

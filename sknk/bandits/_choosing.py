@@ -169,8 +169,10 @@ class ChoosingMixin:
         ValueError
             If fewer than k arms are available, or the oracle returns no such set.
         """
+        X = self._checked_contexts(X, reset=False)
+        offered = self._arms.offered(available, len(X))
+        _check_size(k, np.where(offered, 0.0, -np.inf))
         index = self._open(self._by(X, lambda look: self._index_of_sets(look, k)), available)
-        _check_size(k, index)
         if oracle is None:
             return self.arms_[_ordered(index, self._rng)[:, :k]]
         return self.arms_[np.stack([_asked(oracle, scores, k) for scores in index])]
@@ -197,7 +199,7 @@ class ChoosingMixin:
         told = feedback_of(y)
         share = shares(self._by(X, self._mean))
         place = _places(self._arms, told.action)
-        weight = share[np.arange(len(place)), place]
+        weight = np.where(place < 0, 0.0, share[np.arange(len(place)), place])
         if told.propensity is not None:
             weight = weight / told.propensity
         return float(np.average(told.reward, weights=weight)) if weight.any() else np.nan
@@ -289,7 +291,7 @@ def _asked(oracle: Oracle, scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def _places(arms: Arms, action: np.ndarray) -> np.ndarray:
-    """Return positions of labels among the arms that are offered."""
-    place = np.empty(arms.n_codes, dtype=int)
+    """Return positions of labels among the arms that are offered; -1 of those removed."""
+    place = np.full(arms.n_codes, -1)
     place[arms.code] = np.arange(len(arms.code))
     return place[arms.codes(action)]

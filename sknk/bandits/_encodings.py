@@ -118,9 +118,11 @@ class Orthogonal:
         # One column has no orthogonal row: two do, of variances as before if the kernel divides
         # by the number of columns, of norms as before if not.
         self._d, self._scale = max(2, X.shape[1]), 1.0
+        drawn = np.random.RandomState(1).standard_normal((5, X.shape[1]))  # X may be one row
+        tried = torch.cat([X[:5], torch.as_tensor(drawn, dtype=X.dtype, device=X.device)])
         for scale in (1.0, 2**0.5) if X.shape[1] == 1 else (1.0,):
             self._scale = scale
-            if self._keeps(X[:5]):
+            if self._keeps(tried):
                 one = torch.ones(1, 1, dtype=torch.float64)
                 self._root = max(0.0, float(self(one, one))) ** 0.5
                 return

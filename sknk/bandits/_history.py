@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sknk._array import to_numpy
 from sknk.bandits._beliefs import Belief, Look, Rounds
 from sknk.bandits._growing import Growing
 
@@ -36,7 +37,8 @@ class History:
     reward: Growing
     noise_variance: float
     memory: int | float | None
-    _seen: set[bytes] = field(default_factory=set)
+    _first: dict[bytes, int] = field(default_factory=dict)  # round of each context and arm
+    _n_distinct: int = 0
 
     @classmethod
     def empty(
@@ -52,11 +54,14 @@ class History:
 
     def append(self, X: Tensor, arm: Tensor, reward: Tensor) -> Self:
         """Return the history with rounds more."""
-        seen = self._seen
+        distinct, n = self._n_distinct, len(self)
         if self.memory is None:
-            seen = seen | set(_digests(X, arm))
+            for number, key in enumerate(_digests(X, arm), start=n):
+                # The table is shared; what a round that failed left behind has no lower number.
+                if self._first.get(key, number) >= number:
+                    self._first[key], distinct = number, distinct + 1
         parts = self.X.append(X), self.arm.append(arm), self.reward.append(reward)
-        return type(self)(*parts, self.noise_variance, self.memory, seen)
+        return type(self)(*parts, self.noise_variance, self.memory, self._first, distinct)
 
     def law(self, start: Belief) -> Belief:
         """Return what the rounds tell, from the law before any."""
@@ -85,12 +90,17 @@ class History:
         new = self.rounds(len(self) - n_new, len(self))
         if self.memory is None:
             # Merged, rounds of one context and arm are one row: worth it once half are.
-            if start.merges and before.n_rows + n_new > 2 * len(self._seen):
+            if start.merges and before.n_rows + n_new > 2 * self._n_distinct:
                 return self.law(start)
             return before.observe(new, seen)
         if n_new >= self.memory:
             return self.law(start)
         return before.observe(new, seen).forget(len(self) - self.memory)
+
+    def kept(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return rewards of rounds that still count, and their weights."""
+        found = self.rounds(0, len(self)) if self.memory is None else self._recent()
+        return to_numpy(found.y[:, 0]), to_numpy(self.noise_variance / found.noise)
 
     def rounds(self, start: int, stop: int) -> Rounds:
         """Return some rounds, as they are."""
@@ -115,7 +125,7 @@ class History:
     def _merged(self) -> Rounds:
         """Return one round for each context and arm: their mean reward, a share of the noise."""
         found = self.rounds(0, len(self))
-        if len(self._seen) == len(self):
+        if self._n_distinct == len(self):
             return found
         first: dict[bytes, int] = {}
         of = [first.setdefault(key, len(first)) for key in _digests(found.X, found.arm)]

@@ -1,5 +1,6 @@
 """Rewards by a network that is trained as rounds come, widths by its gradients."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -16,6 +17,8 @@ from sknk.networks._gradients import output_gradients
 from sknk.networks._training import Recipe, outputs_of, trained
 
 __all__ = ["DiagonalBelief", "DiagonalWidths", "NeuralBelief", "Training", "Widths"]
+
+_NUMBERS = 2**24  # of one block of gradients
 
 
 @dataclass(frozen=True)
@@ -172,9 +175,15 @@ class NeuralBelief(Belief):
             arm=self.arm.append(rounds.arm),
             y=self.y.append(rounds.y),
             noise=self.noise.append(rounds.noise),
-            width=self.width.observe(rounds, inner),
         )
-        return grown._retrained() if grown.n_rows >= self.built + self.schedule.every else grown
+        due = grown.n_rows >= self.built + self.schedule.every
+        if not (due and self.current):  # a training makes them all anew
+            grown = replace(grown, width=self.width.observe(rounds, inner))
+        return grown._retrained() if due else grown
+
+    def expect(self, rounds: Rounds) -> Self:
+        """Return what is known if rounds bring what is expected; nothing is trained."""
+        return replace(self, width=self.width.expect(rounds))
 
     def _retrained(self) -> Self:
         X, arm, y = self.X.rows, self.arm.rows, self.y.rows
@@ -252,16 +261,21 @@ class DiagonalBelief(Belief):
     def look(self, X: Tensor) -> "_DiagonalLook":
         """Judge every arm; means are not known."""
         codes = torch.arange(self.n_arms, device=X.device)
-        squares = self._squares(self.encoding.every(X, codes))
-        variance = self.noise_variance * (squares / self.U.rows).sum(1)
+        every, U = self.encoding.every(X, codes), self.U.rows
+        parts = [(squares / U).sum(1) for _, squares in self._squares(every)]
+        variance = self.noise_variance * torch.cat([U[:0], *parts])
         return _DiagonalLook(variance.reshape(len(X), self.n_arms))
 
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
         """Return the law after rounds."""
-        squares = self._squares(self.encoding.pairs(rounds.X, rounds.arm))
-        weight = self.noise_variance / rounds.noise
-        U = Growing(self.U.rows + weight @ squares)
-        return replace(self, U=U, count=self.count + len(rounds))
+        U, weight = self.U.rows.clone(), self.noise_variance / rounds.noise
+        for span, squares in self._squares(self.encoding.pairs(rounds.X, rounds.arm)):
+            U += weight[span] @ squares
+        return replace(self, U=Growing(U), count=self.count + len(rounds))
+
+    def expect(self, rounds: Rounds) -> Self:
+        """Return the law if rounds bring what is expected of them."""
+        return self.observe(rounds)
 
     def forget(self, before: int) -> Self:
         """Refuse: sums do not part."""
@@ -281,9 +295,13 @@ class DiagonalBelief(Belief):
         """What rounds told of independent weights, in nats."""
         return 0.5 * float((self.U.rows.double() / self.noise_variance).log().sum())
 
-    def _squares(self, pairs: Pairs) -> Tensor:
+    def _squares(self, pairs: Pairs) -> Iterator[tuple[slice, Tensor]]:
+        """Yield squared gradients of blocks of pairs that fit."""
         rows = pairs.rows.to(self.U.rows.dtype)
-        return output_gradients(self.module, rows).square()
+        size = max(1, _NUMBERS // max(1, len(self.U)))
+        for start in range(0, len(rows), size):
+            span = slice(start, start + size)
+            yield span, output_gradients(self.module, rows[span]).square()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sklearn.utils import check_consistent_length
 from sknk.bandits._target import Feedback, feedback_of
 from sknk.ridge import NTKRidge
 
-__all__ = ["PolicyValue", "cross_fitted_rewards", "estimate_of", "policy_value"]
+__all__ = ["PolicyValue", "behind", "cross_fitted_rewards", "estimate_of", "policy_value"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def policy_value(
     estimator: str = "snips",
     limit: float = np.inf,
     q: Any = None,
+    arms: Any = None,
     confidence: float = 0.95,
 ) -> PolicyValue:
     r"""Estimate what a policy earns a round, from logged rounds.
@@ -143,12 +144,15 @@ def policy_value(
     q : array-like of shape (n, K), estimator or None, default=None
         Rewards a model expects of every arm, or a regressor, fitted crosswise by
         :func:`cross_fitted_rewards`; None is :class:`~sknk.NTKRidge`.
+    arms : array-like of shape (K,), default=None
+        Labels of the columns of an array of probabilities; None is the logged actions, sorted.
     confidence : float, default=0.95
         Of the interval.
 
     Returns
     -------
     PolicyValue
+        Without an interval where no round matches.
 
     Raises
     ------
@@ -173,19 +177,44 @@ def policy_value(
         )
     told = feedback_of(y)
     check_consistent_length(X, told.reward)
-    arms = getattr(policy, "arms_", None)
-    share = policy.predict_proba(X) if arms is not None else np.asarray(policy, dtype=np.float64)
-    arms = np.unique(told.action) if arms is None else arms
+    if hasattr(policy, "predict_proba"):
+        X, policy = behind(policy, X)
+        arms, share = policy.arms_, policy.predict_proba(X)
+    else:
+        share = np.asarray(policy, dtype=np.float64)
+        arms = np.unique(told.action) if arms is None else np.asarray(arms)
     if share.shape != (len(told.reward), len(arms)):
         raise ValueError(
             f"`policy` gives probabilities of shape {share.shape}; expected one for each of "
             f"{len(told.reward)} rounds and {len(arms)} arms."
         )
+    if (share < 0).any() or not np.allclose(share.sum(axis=1), 1.0):
+        raise ValueError("`policy` gives rows that are no probabilities; expected sums of one.")
     log = _log_of(share, arms, told)
     if estimator in _BY_MODEL:
         log = _Log(log.w, log.r, share, log.place, _expected(q, X, told, arms))
     value, terms = _ESTIMATORS[estimator](log, limit)
     return estimate_of(value, terms, log.w, confidence)
+
+
+def behind(policy: Any, X: Any) -> tuple[Any, Any]:
+    """Return contexts as the bandit at the end of a Pipeline sees them, and that bandit.
+
+    Parameters
+    ----------
+    policy : bandit or Pipeline
+        Fitted.
+    X : array-like of shape (n, d)
+        Contexts.
+
+    Returns
+    -------
+    X : array-like
+    policy : bandit
+    """
+    if not hasattr(policy, "steps"):
+        return X, policy
+    return (policy[:-1].transform(X) if len(policy) > 1 else X), policy[-1]
 
 
 def _log_of(share: np.ndarray, arms: np.ndarray, told: Feedback) -> _Log:
@@ -234,6 +263,8 @@ def estimate_of(value: float, terms: np.ndarray, w: np.ndarray, confidence: floa
     error = float(terms.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
     half = float(student.ppf(0.5 + confidence / 2, max(1, n - 1))) * error
     effective = float(w.sum() ** 2 / np.square(w).sum()) if matched else 0.0
+    if not matched:
+        error = half = np.nan
     return PolicyValue(value, error, (value - half, value + half), matched, effective)
 
 

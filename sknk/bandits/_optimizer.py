@@ -36,7 +36,8 @@ class PoolOptimizer(KernelEstimator):
     strategy : {"ucb", "thompson"}, default="ucb"
         What a row is asked for by.
     beta : float, "theory", "gp-ucb" or callable, default=1.0
-        Factor of standard deviations, as of :class:`NTKUCB`; values are standardized.
+        Factor of standard deviations, as of :class:`NTKUCB`; values are standardized. "theory"
+        takes a norm of 1, noise of scale 1/2 and delta 0.1.
     noise_variance : float, default=0.01
         Of a value around its mean, in units of the variance of values.
     replace : bool, default=False
@@ -216,7 +217,10 @@ class PoolOptimizer(KernelEstimator):
             For a position that is not there, or a value that is not finite.
         """
         check_is_fitted(self, "X_fit_")
-        rows, values = np.atleast_1d(np.asarray(indices, dtype=int)), np.atleast_1d(y).astype(float)
+        rows, values = np.atleast_1d(np.asarray(indices)), np.atleast_1d(y).astype(float)
+        if rows.dtype.kind not in "iu" and rows.size:
+            raise ValueError(f"`indices` is {indices!r}; expected positions, whole numbers.")
+        rows = rows.astype(int)
         check_positions(rows, "indices", len(self.X_fit_))
         if rows.shape != values.shape or not np.isfinite(values).all():
             raise ValueError(

@@ -38,7 +38,10 @@ class ConfidentBandit(KernelBandit):
     def beta_(self) -> float:
         """The factor of standard deviations in the round that comes."""
         t = self.n_rounds_ + 1
-        known = Confidence(self.norm_bound, self.noise_scale, self.delta, self.noise_variance)
+        scale = self._units()[1]  # standard deviations come in units of rewards
+        known = Confidence(
+            self.norm_bound / scale, self.noise_scale / scale, self.delta, self.noise_variance
+        )
         return beta_of(self.beta, known, len(self.arms_), t, lambda: self.information_gain_)
 
 
@@ -79,10 +82,12 @@ class NTKUCB(ConfidentBandit):
         Judge rewards in standard deviations around their mean, both of the rounds so far.
     memory : int, float or None, default=None
         For rewards that drift: the last so many rounds count, or a power of this number between 0
-        and 1 to their age weighs them. None is all alike.
+        and 1 to their age weighs them, until they weigh less than 0.001: so many rounds are
+        factorized anew in every round, 700 of them for 0.99, 7000 for 0.999. None is all alike.
     budget : int or None, default=None
         For long horizons: rounds that are kept exactly, and pairs in the dictionary that stands
-        for more (Calandriello et al. 2019, BKB). A round then costs O(budget^2). None keeps all.
+        for more (Calandriello et al. 2019, BKB). A round then costs O(budget^2), and "theory" holds
+        no longer: the information gain is the dictionary's. None keeps all.
     norm_bound : float, default=1.0
         B, of the reward function in the kernel's space, for "theory"; units of rewards.
     noise_scale : float, default=0.5

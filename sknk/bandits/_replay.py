@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state
+from sklearn.utils.validation import _num_samples
 
-from sknk.bandits._off_policy import PolicyValue, estimate_of, policy_value
+from sknk.bandits._off_policy import PolicyValue, behind, estimate_of, policy_value
 from sknk.bandits._problems import classification_problem
 from sknk.bandits._simulate import simulate
 from sknk.bandits._target import feedback_of
@@ -55,10 +56,8 @@ def partial_fit_pipeline(pipeline: Any, X: Any, y: Any) -> Any:
     >>> partial_fit_pipeline(pipe, np.eye(2), bandit_target([1, 0], [0.0, 1.0]))[-1].n_rounds_
     4
     """
-    if hasattr(pipeline, "steps"):
-        pipeline[-1].partial_fit(pipeline[:-1].transform(X), y)
-    else:
-        pipeline.partial_fit(X, y)
+    X, final = behind(pipeline, X)
+    final.partial_fit(X, y)
     return pipeline
 
 
@@ -98,20 +97,21 @@ def progressive_replay(
     PolicyValue
         nan if no round matches.
     """
-    told, X = feedback_of(y), np.asarray(X)
+    told, n = feedback_of(y), _num_samples(X)
     check_consistent_length(X, told.reward)
-    kept = np.ones(len(X), dtype=bool)
+    kept = np.ones(n, dtype=bool)
     if told.propensity is not None:
         chance = told.propensity.min() / told.propensity
-        kept = check_random_state(random_state).random_sample(len(X)) < chance
+        kept = check_random_state(random_state).random_sample(n) < chance
     policy, earned = copy.deepcopy(policy), []
     y = np.asarray(y)
-    for start in range(0, len(X), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(X)))
-        match = rows[(policy.predict(X[rows]) == told.action[rows]) & kept[rows]]
+    for start in range(0, n, batch_size):
+        rows = np.arange(start, min(start + batch_size, n))
+        played = policy.predict(_safe_indexing(X, rows))
+        match = rows[(played == told.action[rows]) & kept[rows]]
         if len(match):
             earned.append(told.reward[match])
-            partial_fit_pipeline(policy, X[match], y[match])
+            partial_fit_pipeline(policy, _safe_indexing(X, match), y[match])
     if not earned:
         return PolicyValue(np.nan, np.nan, (np.nan, np.nan), 0, 0.0)
     terms = np.concatenate(earned)
@@ -138,10 +138,7 @@ def make_ope_scorer(estimator: str = "snips", **options: Any) -> Scorer:
     """
 
     def score(policy: Any, X: Any, y: Any) -> float:
-        behind = policy
-        if hasattr(policy, "steps"):
-            X, behind = policy[:-1].transform(X), policy[-1]
-        return policy_value(behind, X, y, estimator=estimator, **options).value
+        return policy_value(policy, X, y, estimator=estimator, **options).value
 
     return score
 
@@ -177,7 +174,8 @@ def make_regret_scorer(
     """Return a scorer on classes: minus the regret a round, of a policy that starts from nothing.
 
     For choices made before there is a log, on tables whose classes are known: the fitted policy is
-    cloned, what ``fit`` learned does not count, and `y` is classes, encoded as numbers.
+    cloned, what ``fit`` learned does not count, and `y` is classes, encoded as numbers, which
+    ``fit`` takes as rewards of one arm: leave `actions` and `arm_features` out.
 
     Parameters
     ----------
@@ -195,9 +193,7 @@ def make_regret_scorer(
     """
 
     def score(policy: Any, X: Any, y: Any) -> float:
-        final = policy
-        if hasattr(policy, "steps"):
-            X, final = policy[:-1].transform(X), policy[-1]
+        X, final = behind(policy, X)
         T = len(X) if n_rounds is None else min(n_rounds, len(X))
 
         def problem(seed: int) -> Any:

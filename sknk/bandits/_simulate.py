@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from sknk._fingerprint import fingerprint
+from sknk._fingerprint import fingerprint, signature
 from sknk._progress import progress
 from sknk._validation import check_pandas_support
 from sknk.bandits._problems import BanditProblem
@@ -152,9 +152,9 @@ def simulate(
     runs: dict[str, list[tuple[np.ndarray, np.ndarray, float]]] = {name: [] for name in named}
     for number, seed in enumerate(seeds):
         rounds = problem if isinstance(problem, BanditProblem) else problem(seed)
-        data = fingerprint(rounds.X, rounds.reward, seed)
+        data = fingerprint(rounds.X, rounds.reward, seed) + fingerprint(rounds.expected, None, 0)
         for name, policy in named.items():
-            key = [name, repr(policy), batch_size, data]
+            key = [name, signature(policy), batch_size, data]
             done = diary.find(key)
             if done is None:
                 label = f"{name}, run {number + 1} of {n_runs}"
@@ -214,4 +214,4 @@ class _Diary:
         if self.path is not None:
             line = {"key": key, "played": place.tolist(), "seconds": seconds}
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write("\n" + json.dumps(line))  # the line before may be unfinished

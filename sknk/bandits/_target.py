@@ -91,6 +91,9 @@ def feedback_of(y: Any) -> Feedback:
     ValueError
         For another shape, fields that are missing, and as :func:`bandit_target`.
     """
+    if hasattr(y, "columns"):  # a table, whose columns have names
+        y = y[[name for name in ("action", "reward", "propensity") if name in y.columns]]
+        y = bandit_target(*(np.asarray(y[name]) for name in y.columns))
     y = np.asarray(y)
     if y.dtype.names is not None:
         if not {"action", "reward"} <= set(y.dtype.names):

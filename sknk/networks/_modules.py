@@ -101,12 +101,13 @@ class PowerMLP(nn.Module):
     r"""Dense layers with rectified powers, for rows of norm one, that start as the zero function.
 
     .. math:: h_{l+1} = \sqrt{\tfrac{2}{(2s - 1)!!}}\, \max(0, W_l h_l / \sqrt{d_l})^s, \qquad
-        f(x) = \frac{a^\top h_L - a_0^\top h_L^{(0)}}{\sqrt{d_L (L + 1)}}
+        f(x) = \frac{a^\top h_L - a_0^\top h_L^{(0)}}{\sqrt{c\, d_L}}
 
     with weights N(0, 1), no division in the first layer, and the first weights' output
-    :math:`a_0^\top h_L^{(0)}` taken off. Activations of unit second moment keep tangent kernels of
-    unit rows near one; s > 1 makes the function smooth, which theory of neural bandits asks for
-    (Salgia 2023).
+    :math:`a_0^\top h_L^{(0)}` taken off, and :math:`c = \sum_{l \le L} (s^2 / (2 s - 1))^l`, with
+    which tangent kernels of unit rows are one in the limit of infinite width. s > 1 makes the
+    function smooth, which theory of neural bandits asks for (Salgia 2023); of many layers, or few
+    units, it has heavy tails.
 
     Parameters
     ----------
@@ -153,10 +154,12 @@ class PowerMLP(nn.Module):
         return self._outputs(self.layers, x) - self._outputs(self.start, x)
 
     def _outputs(self, layers: nn.ModuleList, x: Tensor) -> Tensor:
-        gain = math.sqrt(2.0 / math.prod(range(2 * self.power - 1, 0, -2)))
+        s, depth = self.power, len(layers) - 1
+        gain = math.sqrt(2.0 / math.prod(range(2 * s - 1, 0, -2)))
+        limit = sum((s**2 / (2 * s - 1)) ** number for number in range(depth + 1))
         for number, layer in enumerate(layers):
             last = number == len(layers) - 1
-            fan = (x.shape[-1] if number else 1) * (len(layers) if last else 1)
+            fan = (x.shape[-1] if number else 1) * (limit if last else 1.0)
             x = layer(x) / math.sqrt(fan)
             if not last:
                 x = gain * x.clamp(min=0.0) ** self.power

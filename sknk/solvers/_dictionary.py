@@ -76,15 +76,45 @@ class DictionaryPosterior:
 
     def variance(self, Z: Tensor, diag: Tensor) -> Tensor:
         """Return variances at n rows, whose prior ones are `diag`, (n,); none negative."""
-        left_out = (diag - Z.square().sum(1)).clamp_(min=0.0)
-        return left_out + ((Z @ self.C) * Z).sum(1).clamp_(min=0.0)
+        return self.left_out(Z, diag) + ((Z @ self.C) * Z).sum(1).clamp_(min=0.0)
 
     def covariance(self, Z: Tensor, K: Tensor) -> Tensor:
         """Return covariances among n rows, whose prior ones are `K`, (n, n)."""
         return K - Z @ Z.mT + Z @ self.C @ Z.mT
 
+    def left_out(self, Z: Tensor, diag: Tensor) -> Tensor:
+        """Return what the span leaves out of n rows' prior variances `diag`, (n,)."""
+        return (diag - Z.square().sum(1)).clamp_(min=0.0)
+
+    def extended(self, z: Tensor, left_out: Tensor) -> Self:
+        """Return the law whose dictionary has one row more; O(m p).
+
+        Of the direction that the row adds to the span nothing is known yet.
+
+        Parameters
+        ----------
+        z : Tensor of shape (p,)
+            Features of the row.
+        left_out : Tensor of shape ()
+            What the span leaves out of its prior variance, positive.
+
+        Returns
+        -------
+        DictionaryPosterior
+        """
+        s, (m, p) = left_out.sqrt(), self.root.shape
+        root = self.root.new_zeros(m + 1, p + 1)
+        root[:m, :p], root[:m, p], root[m, p] = self.root, -(self.root @ z) / s, 1.0 / s
+        C = torch.nn.functional.pad(self.C, (0, 1, 0, 1))
+        C[p, p] = 1.0
+        w = torch.nn.functional.pad(self.w, (0, 0, 0, 1))
+        return type(self)(root, w, C, self.information_gain)
+
     def append(self, Z: Tensor, y: Tensor, noise: Any) -> Self:
         """Return the law with n rows more; O(n p^2), as in recursive least squares.
+
+        What the span leaves out of a row is noise to its weights: add :meth:`left_out`, or widths
+        are too small (Snelson and Ghahramani 2006).
 
         Parameters
         ----------

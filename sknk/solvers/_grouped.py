@@ -137,6 +137,10 @@ class GroupedPosterior:
             return self._with(group, OnlinePosterior.empty(held.y[:0]))
         return self._with(group, held.remove(gone))
 
+    def forked(self) -> Self:
+        """Return the same, whose appends leave this one's memory alone."""
+        return replace(self, groups=tuple(group.forked() for group in self.groups))
+
     def with_group(self) -> Self:
         """Return the law with one group more, of which nothing was seen."""
         none = OnlinePosterior.empty(self.groups[0].y[:0])

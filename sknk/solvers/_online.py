@@ -9,7 +9,8 @@ and a row that is observed needs no other solve than the one that judged it: its
 row of L.
 """
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -166,6 +167,12 @@ class OnlinePosterior:
         kept[torch.as_tensor(index, device=self.y.device)] = False
         y = self.y[kept]
         return type(self)(factor, y, self.noise[kept], factor.half_solve(y))
+
+    def forked(self) -> Self:
+        """Return the same, whose appends copy instead of taking this one's spare room."""
+        factor = copy.copy(self.factor)
+        factor._store = None
+        return replace(self, factor=factor)
 
     def with_targets(self, y: Tensor) -> Self:
         """Return the law with other targets of the same rows; O(t^2)."""

@@ -118,14 +118,18 @@ class PoolPosterior:
         ValueError
             If one has a target already.
         """
-        for position, target in zip(positions, y, strict=True):
+        told = dict(zip(positions, y, strict=True))
+        for position in told:
             if self._y[position] is not None:
                 raise ValueError(
                     f"Observation {position} has a target already; expected one that was None."
                 )
+        if not told:
+            return
+        for position, target in told.items():
             self._y[position] = self._number(target)
         U, z = self._residual.U, torch.stack(self._z)
-        for t in range(min(positions), len(z)):  # targets after them were judged by other means
+        for t in range(min(told), len(z)):  # targets after them were judged by other means
             target, row = self._y[t], self.rows[t]
             if target is not None:
                 z[t] = (target - U[:t, row] @ z[:t]) / self._roots[t]

@@ -34,9 +34,11 @@ def test_a_budget_of_all_rounds_is_exact(options, block):
         policy.partial_fit(X[rows], y[rows])
         if start < 39 and block == 1:
             assert policy._known.n_rows == start + 1
-    # The fortieth is one more than the dictionary holds, so it is nearly exact there.
-    found, wanted = policy.predict_reward(Q, True), exact.predict_reward(Q, True)
-    np.testing.assert_allclose(found, wanted, atol=0.05)
+    # The fortieth is one more than the dictionary holds; only that is no longer exact.
+    mean, std = policy.predict_reward(Q, True)
+    true_mean, true_std = exact.predict_reward(Q, True)
+    assert np.corrcoef(mean.ravel(), true_mean.ravel())[0, 1] > 0.95
+    assert (std > 0.99 * true_std).all()
     whole = NTKUCB(budget=39, **options).fit(X[:39], y[:39])
     np.testing.assert_array_equal(
         whole.predict_reward(Q), NTKUCB(**options).fit(X[:39], y[:39]).predict_reward(Q)
@@ -75,15 +77,13 @@ def test_dictionaries_are_drawn_as_rounds_come_and_never_starve():
     drawn = np.unique(built)
     assert drawn[0] == 0
     assert drawn[1] == 61
-    np.testing.assert_array_equal(drawn[2:], np.ceil(1.25 * drawn[1:-1]))
-    assert policy._known.now.n_rows == 60
+    assert (drawn[2:] <= np.ceil(1.25 * drawn[1:-1])).all()
+    assert 60 <= policy._known.now.n_rows <= 75
     mean, std = policy.predict_reward(Q, True)
     exact = NTKUCB().fit(X, y)
     true_mean, true_std = exact.predict_reward(Q, True)
-    # Larger on the whole; no theorem says so of every context.
-    assert std.mean() > true_std.mean()
-    assert (std > 0.75 * true_std).all()
-    assert np.corrcoef(mean.ravel(), true_mean.ravel())[0, 1] > 0.8
+    assert (std > 0.99 * true_std).all()
+    assert (np.abs(mean - true_mean) < 2 * std).mean() > 0.95  # errors are those it admits
     again = NTKUCB(budget=60, random_state=0, actions=range(3)).initialize(4)
     for row in range(200):
         again.partial_fit(X[row : row + 1], y[row : row + 1])
@@ -119,3 +119,43 @@ def test_a_budget_costs_little_regret():
     policies = {"exact": NTKUCB(), "budget": NTKUCB(budget=100)}
     found = simulate(policies, rounds, random_state=0).final()
     assert found["budget"] <= 1.6 * found["exact"]
+
+
+def plays_of_a_bad_arm(policy, n, add=None):
+    """Count how often an arm that pays least is played."""
+    rng, bad = np.random.default_rng(1), 0
+    if add is not None:
+        policy.add_arm(add)
+    for x in log(n, seed=7)[0]:
+        arm = policy.predict(x[None])
+        worst = arm[0] == (1 if add is None else add)
+        policy.partial_fit(
+            x[None], bandit_target(arm, [-1.0 if worst else 0.8 + 0.1 * rng.normal()])
+        )
+        bad += worst
+    return bad
+
+
+def test_arms_outside_the_dictionary_are_learned_of_at_once():
+    rng = np.random.default_rng(0)
+    X = log(800, seed=2)[0]
+    many = bandit_target(np.zeros(800, int), 0.8 + 0.1 * rng.normal(size=800))
+    new = NTKUCB(actions=[0, 1], budget=50, random_state=0).fit(X, many)
+    assert plays_of_a_bad_arm(new, 60, add=2) <= 20
+    arm = np.where(np.arange(800) % 100 == 0, 1, 0)  # rare in the log, and bad
+    rare = bandit_target(arm, np.where(arm == 1, -1.0, 0.8 + 0.1 * rng.normal(size=800)))
+    assert plays_of_a_bad_arm(NTKUCB(budget=50, random_state=0).fit(X, rare), 60) <= 10
+
+
+def test_pending_rounds_draw_no_dictionary():
+    X, arm, reward = log(60)
+    y = bandit_target(arm, reward)
+    for n in (18, 40):
+        policy = NTKUCB(budget=20, random_state=0, actions=range(3)).fit(X[:n], y[:n])
+        Q = log(7, seed=5)[0]
+        mean, std = policy.predict_reward(Q, True)
+        policy.add_pending(X[n : n + 15], arm[n : n + 15])
+        then, less = policy.predict_reward(Q, True)
+        np.testing.assert_allclose(then, mean, atol=1e-9)
+        assert (less <= std + 1e-12).all()
+        assert policy._belief.built == policy._known.built

@@ -210,16 +210,41 @@ def test_arms_come_and_go(encoding):
     assert set(policy.predict(Q(50))) <= {"no", "two", "three"}
     np.testing.assert_array_equal(policy.arms_, ["no", "two", "three"])
     assert policy.predict(x, exploit=True) == ["three"]
-    with pytest.raises(ValueError, match="unknown"):
-        policy.partial_fit(x, bandit_target(["one"], [1.0]))
+    policy.partial_fit(x, bandit_target(["one"], [-1.0]))  # its rewards may be late
+    assert policy.n_rounds_ == 42
+    with pytest.raises(ValueError, match="which was removed"):
+        policy.predict(x, available=["one"])
     with pytest.raises(ValueError, match="unknown"):
         policy.remove_arm("one")
     with pytest.raises(ValueError, match="there already"):
         policy.add_arm("two")
+    known = policy.predict_reward(Q())
+    policy.remove_arm("two").add_arm("two")  # what it taught is still known
+    np.testing.assert_array_equal(policy.arms_, ["no", "three", "two"])
+    np.testing.assert_array_equal(policy.predict_reward(Q()), known[:, [0, 2, 1]])
     policy.remove_arm("no").remove_arm("two")
     with pytest.raises(ValueError, match="is the last"):
         policy.remove_arm("three")
     assert policy.predict(x) == ["three"]
+
+
+def test_labels_of_arms_are_of_one_kind():
+    X, arm, reward = log()
+    policy = NTKUCB().fit(X, bandit_target(arm, reward))
+    for bad in ("new", 2.5, [3, 4]):
+        with pytest.raises(ValueError, match="expected a label like"):
+            policy.add_arm(bad)
+    assert policy.predict(Q()).shape == (7,)
+    with pytest.raises(ValueError, match="labels of one kind"):
+        NTKUCB(actions=[1, "a"]).initialize(4)
+
+
+def test_logged_arms_that_were_removed_score_nothing():
+    policy, (X, arm, reward) = fitted(), log()
+    policy.remove_arm("one")
+    y = bandit_target(NAMES[arm], reward)
+    greedy = policy.predict(X, exploit=True) == NAMES[arm]
+    assert policy.score(X, y) == pytest.approx(reward[greedy].mean())
 
 
 def test_an_arm_with_features_is_known_by_them():
@@ -307,6 +332,12 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(policy):
         for row in steps:
             x = X[row : row + 1]
             played = policy.predict(x)
+            if row % 5 == 4:  # a reward that comes two rounds later
+                policy.add_pending(x, played)
+                policy.late_ = x, bandit_target(played, [table[row, played[0]]])
+                continue
+            if row % 5 == 1 and hasattr(policy, "late_"):
+                policy.partial_fit(*policy.late_)
             if resumed and row % 7 == 0:  # also between a choice and its reward
                 policy = pickle.loads(pickle.dumps(policy))
             policy.partial_fit(x, bandit_target(played, [table[row, played[0]]]))

@@ -152,6 +152,29 @@ def test_no_match_has_no_value():
     found = policy_value(never, X, y)
     assert np.isnan(found.value)
     assert (found.n_matched, found.n_effective) == (0, 0.0)
+    assert np.isnan(policy_value(never, X, y, estimator="ips").interval).all()
+
+
+def test_columns_are_named_where_the_log_lacks_an_arm():
+    X, y, _, share = log(60)
+    two = y["action"] < 2
+    whole = policy_value(share[two], X[two], y[two], arms=[0, 1, 2])
+    assert np.isfinite(whole.value)
+    with pytest.raises(ValueError, match="no probabilities"):
+        policy_value(2 * share, X, y)
+
+
+def test_tables_of_pandas_keep_their_names():
+    pandas = pytest.importorskip("pandas")
+    X, y, _, _ = log(60)
+    frame = pandas.DataFrame(X, columns=["a", "b", "c"])
+    told = pandas.DataFrame({"reward": y["reward"], "action": y["action"]})
+    policy = NTKUCB(random_state=0).fit(frame, told)
+    np.testing.assert_array_equal(policy.arms_, [0, 1, 2])
+    assert progressive_replay(policy, frame, y).n_matched > 0  # and no warning of names
+    pipe = make_pipeline(NTKUCB()).fit(frame, y)
+    assert partial_fit_pipeline(pipe, frame, y)[-1].n_rounds_ == 120
+    assert policy_value(pipe, frame, y).n_matched > 0
 
 
 # --- replay --------------------------------------------------------------------------------------

@@ -98,6 +98,13 @@ def test_kernels_that_turn_with_rows_have_no_joint_encoding(kernel):
     check(policy, X, arm, reward, of=disjoint, kernel=kernel)
 
 
+def test_one_row_does_not_hide_that_a_kernel_turns():
+    X, arm, reward = log(5)
+    kernel = RBF([1.0, 1.0, 1.0, 10.0])
+    with pytest.raises(ValueError, match="changes when rows are rotated"):
+        NTKUCB(kernel, actions=range(3)).fit(X[:1], bandit_target(arm[:1], reward[:1]))
+
+
 def test_features_of_arms_follow_contexts():
     X, arm, reward = log()
     Z = np.random.default_rng(1).normal(size=(3, 2))
@@ -208,3 +215,26 @@ def test_normalized_rewards_move_and_stretch_with_them():
     )
     mean, _, _ = posterior(joint, X, arm, (reward - reward.mean()) / reward.std(), Q, 3)
     np.testing.assert_allclose(one.predict_reward(Q), reward.mean() + reward.std() * mean, **CLOSE)
+
+
+@pytest.mark.parametrize("memory", [60, 0.95])
+def test_what_is_forgotten_sets_no_units(memory):
+    rng = np.random.default_rng(0)
+    X = log(400, seed=1)[0]
+    reward = np.where(np.arange(400) < 200, 100.0, 0.0) + 0.1 * rng.normal(size=400)
+    y = bandit_target(rng.integers(2, size=400), reward)
+    mean, std = NTKUCB(normalize_reward=True, memory=memory).fit(X, y).predict_reward(X[-5:], True)
+    assert np.abs(mean).max() < 1.0
+    assert std.max() < 2.0
+
+
+def test_widths_of_theory_are_in_units_of_rewards():
+    X, arm, reward = log()
+    Q = log(7, seed=5)[0]
+    found = []
+    for scale in (1.0, 100.0):
+        policy = NTKUCB(
+            beta="theory", normalize_reward=True, norm_bound=2.0 * scale, noise_scale=0.3 * scale
+        ).fit(X, bandit_target(arm, scale * reward))
+        found.append((policy.decision_function(Q) - policy.predict_reward(Q)) / scale)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)

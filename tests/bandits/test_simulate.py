@@ -118,7 +118,7 @@ def test_runs_are_played_once(tmp_path, monkeypatch):
 
     first = simulate(policies, problem, n_runs=2, random_state=0, path=path)
     with path.open("a") as file:
-        file.write('{"key": ["ucb", "cut whi')  # a run that was killed while it wrote
+        file.write('\n{"key": ["ucb", "cut whi')  # a run that was killed while it wrote
     plays = []
     import sknk.bandits._simulate as module
 
@@ -130,6 +130,14 @@ def test_runs_are_played_once(tmp_path, monkeypatch):
         np.testing.assert_array_equal(again.regret[name][:2], line)
     simulate({"ucb": NTKUCB(beta=2.0)}, problem, n_runs=1, random_state=0, path=path)
     assert len(plays) == 3
+    Z = np.random.default_rng(0).normal(size=(30, 60))  # whose repr leaves most out
+    for step in range(2):
+        Z[15] += step
+        policy = {"ucb": NTKUCB(arm_features=Z.copy())}
+        simulate(policy, problem, n_runs=1, random_state=0, path=path)
+    assert len(plays) == 5
+    simulate(policy, problem, n_runs=1, random_state=0, path=path)
+    assert len(plays) == 5
     assert not np.array_equal(first.regret["ucb"][0], first.regret["ucb"][1])
     np.testing.assert_array_equal(
         simulate(policies, problem, n_runs=2, random_state=0).regret["ucb"], first.regret["ucb"]
