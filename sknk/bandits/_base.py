@@ -174,7 +174,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         codes = self._arms.codes(action)
         with unchanged_on_error(self):
             self._pending = [*self._pending, *zip(X, codes.tolist(), strict=True)]
-            self._expect(self._belief, X, codes)
+            self._judge_anew()
         return self
 
     def add_arm(self, arm: Any, features: Any = None) -> Self:
@@ -208,7 +208,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
                 row = arms.feature_row(features) if self.encoding == "features" else None
                 self._known, self._empty = self._known.with_arm(row), self._empty.with_arm(row)
             self._set_arms(arms)
-            self._catch_up()
+            self._judge_anew()
         return self
 
     def remove_arm(self, arm: Any) -> Self:
@@ -264,9 +264,8 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
             self._empty = self._start(rows, arms.n_codes, Z, like)
         memory = self.memory if self.memory is None or self.memory < 1 else int(self.memory)
         self._history = History.empty(rows[:0], like[:, 0], float(self.noise_variance), memory)
-        self._known = self._belief = self._empty
-        self._pending = []
-        self._looked: tuple[np.ndarray, Look] | None = None
+        self._known, self._pending = self._empty, []
+        self._judge_anew()
         self._set_arms(arms)
 
     def _start(self, X: Tensor, n_arms: int, Z: np.ndarray | None, like: Tensor) -> Belief:
@@ -293,24 +292,27 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
                 known = history.grown(self._known, self._empty, len(X), self._look_at(X))
         self._history, self._known = history, known
         self._answer(X, codes)
-        self._catch_up()
+        self._judge_anew()
 
-    def _catch_up(self) -> None:
-        """Bring what is believed up to what is known, and what is expected to come."""
-        self._belief, self._looked = self._known, None
-        if self._pending:
+    def _judge_anew(self) -> None:
+        """Drop what followed from what was known before."""
+        self._expected: Belief | None = None
+        self._looked: tuple[np.ndarray, Look] | None = None
+
+    @property
+    def _belief(self) -> Belief:
+        """What choices go by: what is known, and that pending rounds bring what is expected."""
+        if not self._pending:
+            return self._known
+        if self._expected is None:
             X, codes = zip(*self._pending, strict=True)
-            self._expect(self._known, np.stack(X), np.asarray(codes))
-
-    def _expect(self, belief: Belief, X: np.ndarray, codes: np.ndarray) -> None:
-        """Believe that rounds bring what is expected of them."""
-        with self._place():
-            rows, arm = self._tensors(X, codes)
-            mean = belief.look(rows).mean()[torch.arange(len(arm)), arm]
-            noise = torch.full_like(mean[:, 0], self._history.noise_variance)
-            number = len(self._history) + torch.arange(len(arm), device=arm.device)
-            self._belief = belief.expect(Rounds(rows, arm, mean, noise, number))
-            self._looked = None
+            with self._place():
+                rows, arm = self._tensors(np.stack(X), np.asarray(codes))
+                mean = self._known.look(rows).mean()[torch.arange(len(arm)), arm]
+                noise = torch.full_like(mean[:, 0], self._history.noise_variance)
+                number = len(self._history) + torch.arange(len(arm), device=arm.device)
+                self._expected = self._known.expect(Rounds(rows, arm, mean, noise, number))
+        return self._expected
 
     def _answer(self, X: np.ndarray, codes: np.ndarray) -> None:
         """Strike rounds off those whose rewards are still to come."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import Tensor
 
 from sknk._array import to_numpy
 from sknk.bandits._arms import Arms
-from sknk.bandits._beliefs import Belief, Look
+from sknk.bandits._beliefs import Look
 from sknk.bandits._target import feedback_of
 
 __all__ = ["ChoosingMixin", "shares"]
@@ -26,7 +26,6 @@ class ChoosingMixin:
 
     arms_: np.ndarray
     _arms: Arms
-    _belief: Belief
     _rng: np.random.RandomState
 
     @abstractmethod
@@ -169,8 +168,8 @@ class ChoosingMixin:
         ValueError
             If fewer than k arms are available, or the oracle returns no such set.
         """
-        X = self._checked_contexts(X, reset=False)
-        offered = self._arms.offered(available, len(X))
+        check_is_fitted(self, "arms_")
+        offered = self._arms.offered(available, _num_samples(X))
         _check_size(k, np.where(offered, 0.0, -np.inf))
         index = self._open(self._by(X, lambda look: self._index_of_sets(look, k)), available)
         if oracle is None:

@@ -4,10 +4,11 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils import Tags
+from sklearn.utils import Tags, _safe_indexing
+from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import Tensor
 
-from sknk._array import as_tensor
+from sknk._array import as_tensor, to_numpy
 from sknk._validation import Interval, StrOptions
 from sknk.bandits._beliefs import Look
 from sknk.bandits._beta import Schedule, optimistic_draws
@@ -18,6 +19,7 @@ from sknk.solvers import symmetric_roots
 __all__ = ["DrawingMixin", "NTKThompsonSampling"]
 
 _PROBA_DRAWS = 1000
+_NUMBERS = 2**22  # of one block of draws
 
 
 class DrawingMixin:
@@ -41,11 +43,18 @@ class DrawingMixin:
         ndarray of shape (n, K)
             Rows sum to one; the draws are the same in every call.
         """
-        rng, n_times = np.random.RandomState(0), self._n_draws(1)
-        found = self._by(X, lambda look: self._drawn(look, rng, _PROBA_DRAWS * n_times))
-        best = found.reshape(*found.shape[:2], _PROBA_DRAWS, n_times).max(axis=3)
-        open_ = self._arms.offered(available, len(best))[:, :, None]
-        return shares(np.where(open_, best, -np.inf)).mean(axis=2)
+        check_is_fitted(self, "arms_")
+        X, rng = to_numpy(X) if isinstance(X, Tensor) else X, np.random.RandomState(0)
+        open_, n_times = self._arms.offered(available, _num_samples(X)), self._n_draws(1)
+        size = max(1, _NUMBERS // (_PROBA_DRAWS * n_times * open_.shape[1]))
+        found = np.empty(open_.shape)
+        for start in range(0, len(open_), size):
+            J = slice(start, start + size)
+            rows = _safe_indexing(X, J)
+            drawn = self._by(rows, lambda look: self._drawn(look, rng, _PROBA_DRAWS * n_times))
+            best = drawn.reshape(*drawn.shape[:2], _PROBA_DRAWS, n_times).max(axis=3)
+            found[J] = shares(np.where(open_[J, :, None], best, -np.inf)).mean(axis=2)
+        return found
 
     def _index(self: Any, look: Look) -> Tensor:
         return self._index_of_sets(look, 1)

@@ -55,7 +55,7 @@ def test_a_dictionary_of_all_pairs_is_exact(options, monkeypatch):
     policy = NTKThompsonSampling(budget=40, random_state=0, **options).fit(X, y)
     law = policy._known
     monkeypatch.setattr(module.BudgetBelief, "n_rows", property(lambda self: 40))
-    policy._known = policy._belief = module.replace(law, now=law._rebuilt())
+    policy._known = module.replace(law, now=law._rebuilt())
     assert type(policy._belief.now) is module._DictionaryBelief
     close = {"rtol": 1e-8, "atol": 1e-9}
     np.testing.assert_allclose(

@@ -12,6 +12,7 @@ from sklearn.preprocessing import Normalizer, normalize
 from sknk.bandits import (
     NTKUCB,
     NTKEpsilonGreedy,
+    NTKThompsonSampling,
     bandit_target,
     cross_fitted_rewards,
     make_ope_scorer,
@@ -175,6 +176,10 @@ def test_tables_of_pandas_keep_their_names():
     pipe = make_pipeline(NTKUCB()).fit(frame, y)
     assert partial_fit_pipeline(pipe, frame, y)[-1].n_rounds_ == 120
     assert policy_value(pipe, frame, y).n_matched > 0
+    draws = NTKThompsonSampling(random_state=0).fit(frame, y)
+    assert draws.select_set(frame, 2).shape == (60, 2)
+    assert draws.predict_proba(frame).shape == (60, 3)
+    assert draws.rank(frame).shape == (60, 3)
 
 
 # --- replay --------------------------------------------------------------------------------------
