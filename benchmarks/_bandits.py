@@ -8,6 +8,7 @@ from _store import Store
 from _tables import bundled, standardized, stored
 from sklearn.preprocessing import OrdinalEncoder
 
+from sknk._fingerprint import signature
 from sknk.bandits import BanditProblem, classification_problem, simulate
 
 FILES = {  # of the literature's names; several files are one table
@@ -64,10 +65,16 @@ def problem_of(name: str, n_rounds: int) -> Callable[[int], BanditProblem]:
     return problem
 
 
+def of_curve(curve: np.ndarray, seconds: float | None) -> dict[str, Any]:
+    """Return what is kept of a run: cumulative regret in forty points, and seconds."""
+    at = np.linspace(0, len(curve) - 1, 41).astype(int)[1:]
+    return {"regret": float(curve[-1]), "curve": curve[at].tolist(), "run_seconds": seconds}
+
+
 def played(
     store: Store, name: str, policies: Mapping[str, Any], n_rounds: int, seeds: range
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return regret, its curve in forty points, and seconds of every policy and seed, kept."""
+    """Return what is kept of the runs of every policy and seed."""
     problem: Callable[[int], BanditProblem] | None = None
     found: dict[str, list[dict[str, Any]]] = {label: [] for label in policies}
     for seed in seeds:
@@ -77,14 +84,8 @@ def played(
                 nonlocal problem
                 problem = problem or problem_of(name, n_rounds)
                 done = simulate(policy, problem(seed), random_state=seed)
-                curve = done.regret["policy"][0]
-                at = np.linspace(0, len(curve) - 1, 41).astype(int)[1:]
-                return {
-                    "regret": float(curve[-1]),
-                    "curve": curve[at].tolist(),
-                    "run_seconds": float(done.seconds["policy"][0]),
-                }
+                return of_curve(done.regret["policy"][0], float(done.seconds["policy"][0]))
 
-            key = [name, repr(policy), n_rounds, seed]
+            key = [name, signature(policy), n_rounds, seed]  # a repr leaves defaults out
             found[label].append(store.get(key, [], run))
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _bandits import played, problem_of
+from _bandits import of_curve, played, problem_of
 from _common import bar, main, rounded
 from _neural_ucb import NeuralUCBRecipe
 from _peers import Peer
@@ -75,7 +75,7 @@ def of_peers(store: Store, peer: Peer, name: str, seeds: range) -> Runs:
                 rounds = problem(seed)
                 arrays = {"X": rounds.X, "reward": rounds.reward}
                 left, reply = peer.fit(label, str(seed), **arrays)
-                return of_curve(rounds.regret(left["played"]), reply["seconds"])
+                return of_curve(rounds.regret(left["played"]).cumsum(), reply["seconds"])
 
             runs.append(store.get([name, label, T, seed], peer.versions["numpy"], run))
     return found
@@ -93,20 +93,13 @@ def of_recipe(store: Store, name: str, n_rounds: int) -> Runs:
             for t, x in enumerate(rounds.X):
                 place[t] = policy.predict(x)
                 policy.learn(x, int(place[t]), float(rounds.reward[t, place[t]]))
-            return of_curve(rounds.regret(place), None)
+            return of_curve(rounds.regret(place).cumsum(), None)
 
         label = f"NeuralUCB's recipe nu=lambda={nu}, {n_rounds} rounds"
         found[label] = [store.get([name, label, n_rounds, 0], [], run)]
         ours = played(store, name, {"NTK-UCB": NTKUCB()}, n_rounds, range(1))
         found[f"NTK-UCB, {n_rounds} rounds"] = ours["NTK-UCB"]
     return found
-
-
-def of_curve(regret: np.ndarray, seconds: float | None) -> dict[str, Any]:
-    """Return what is kept of a run."""
-    curve = np.cumsum(regret)
-    at = np.linspace(0, len(curve) - 1, 41).astype(int)[1:]
-    return {"regret": float(curve[-1]), "curve": curve[at].tolist(), "run_seconds": seconds}
 
 
 def summary(runs: Runs) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils import compute_sample_weight
+from sklearn.utils import check_random_state, compute_sample_weight
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
@@ -31,6 +31,7 @@ __all__ = [
     "check_weights",
     "fit_context",
     "nonnegative_variance",
+    "private_random_state",
     "repetition_weights",
     "validate_data",
     "warn_unscaled",
@@ -110,6 +111,23 @@ def check_positions(rows: np.ndarray, name: str, n: int) -> None:
     bad = rows[(rows < 0) | (rows >= n)]
     if len(bad):
         raise ValueError(f"`{name}` has row {bad[0]}; expected rows from 0 to {n - 1}.")
+
+
+def private_random_state(random_state: Any) -> np.random.RandomState:
+    """Return what to draw from; None leaves NumPy's global generator alone.
+
+    Parameters
+    ----------
+    random_state : None, int or RandomState
+        As scikit-learn's.
+
+    Returns
+    -------
+    RandomState
+    """
+    if random_state is None:
+        return np.random.RandomState(np.random.MT19937())
+    return check_random_state(random_state)
 
 
 def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:

@@ -11,7 +11,6 @@ from sklearn.utils import (
     Tags,
     _safe_indexing,
     check_consistent_length,
-    check_random_state,
     column_or_1d,
     get_tags,
 )
@@ -19,7 +18,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from sknk._array import config_of, to_numpy
 from sknk._estimator import PLACE_CONSTRAINTS, unchanged_on_error
-from sknk._validation import Interval, StrOptions, fit_context, validate_data
+from sknk._validation import (
+    Interval,
+    StrOptions,
+    fit_context,
+    private_random_state,
+    validate_data,
+)
 from sknk.active_learning._candidates import open_rows
 from sknk.active_learning._labels import as_rows, both_dtype, is_missing, lesson
 from sknk.active_learning._learners import View, default_for, laws_of, taught, view_of
@@ -348,9 +353,7 @@ class BatchActiveLearner(BaseEstimator):
         if isinstance(self.random_state, Integral):
             seeds = [int(self.random_state), int(self.is_labelled_.sum())]
             return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seeds)))
-        if self.random_state is None:  # leaves NumPy's global generator alone
-            return np.random.RandomState(np.random.MT19937())
-        return check_random_state(self.random_state)
+        return private_random_state(self.random_state)
 
     def _space(
         self, pool: Any, targets: Any, rng: np.random.RandomState

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state
 
 from sknk._fingerprint import fingerprint
+from sknk._lines import append_line, lines_of
 from sknk._pipelines import split_pipeline
 from sknk._progress import progress
 from sknk._validation import check_pandas_support
@@ -286,7 +286,7 @@ class _Diary:
 
     def __init__(self, path: str | Path | None, data: str) -> None:
         self.path = None if path is None else Path(path)
-        lines = self._lines()
+        lines = lines_of(self.path)
         if lines and lines[0].get("data") != data:
             raise ValueError(
                 f"`path` {str(path)!r} is a run on other rows, labels or seed; expected the same. "
@@ -295,15 +295,6 @@ class _Diary:
         self._steps = lines[1:]
         if self.path is not None and not lines:
             self.path.write_text(json.dumps({"data": data}), encoding="utf-8")
-
-    def _lines(self) -> list[dict[str, Any]]:
-        if self.path is None or not self.path.exists():
-            return []
-        found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            with suppress(json.JSONDecodeError):  # of a run that was cut while it wrote
-                found.append(json.loads(line))
-        return found
 
     def page(self, name: str, learner: str, settings: list[Any]) -> "_Page":
         """Return the steps of one learner on one split."""
@@ -323,7 +314,4 @@ class _Page:
 
     def write(self, asked: np.ndarray, score: float) -> None:
         """Append a step."""
-        if self.path is not None:
-            line = {"key": self.key, "asked": asked.tolist(), "score": score}
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n" + json.dumps(line))  # the line before may be unfinished
+        append_line(self.path, {"key": self.key, "asked": asked.tolist(), "score": score})

@@ -388,16 +388,3 @@ class LCMD(_Distances):
         self, gram: GramOperator, size: int, given: Tensor, generator: torch.Generator
     ) -> Tensor:
         return largest_cells(gram, size, given=given)
-
-
-SELECTORS: dict[str, Any] = {
-    "random": Random,
-    "maxdiag": MaxDiag,
-    "maxdet": MaxDet,
-    "bait": BAIT,
-    "bait-fb": lambda: BAIT(overselect=2.0),
-    "frank-wolfe": FrankWolfe,
-    "maxdist": MaxDist,
-    "kmeans++": KMeansPlusPlus,
-    "lcmd": LCMD,
-}

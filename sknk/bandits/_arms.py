@@ -6,7 +6,40 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array, column_or_1d
 
-__all__ = ["Arms"]
+__all__ = ["Arms", "positions"]
+
+
+def positions(labels: np.ndarray, action: np.ndarray, whose: str) -> np.ndarray:
+    """Return where actions stand among labels.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (K,)
+        In any order.
+    action : ndarray of shape (n,)
+        Labels, repeated at will.
+    whose : str
+        End of the message: who does not know a label, and what to do.
+
+    Returns
+    -------
+    ndarray of int of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If one is no label.
+    """
+    order = np.argsort(labels)
+    try:
+        place = np.searchsorted(labels, action, sorter=order)
+    except TypeError:  # labels of kinds that have no order between them
+        place = np.zeros(len(action), dtype=int)
+    found = order[np.minimum(place, len(order) - 1)]
+    unknown = np.flatnonzero(labels[found] != action)
+    if len(unknown):
+        raise ValueError(f"Row {unknown[0]} plays arm {action[unknown[0]]!r}, {whose}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -80,19 +113,11 @@ class Arms:
         ValueError
             If one never was.
         """
-        order = np.argsort(self.every)
-        try:
-            place = np.searchsorted(self.every, action, sorter=order)
-        except TypeError:  # labels of kinds that have no order between them
-            place = np.zeros(len(action), dtype=int)
-        found = order[np.minimum(place, len(order) - 1)]
-        unknown = np.flatnonzero(self.every[found] != action)
-        if len(unknown):
-            raise ValueError(
-                f"Row {unknown[0]} plays arm {action[unknown[0]]!r}, which is unknown; expected "
-                f"one of {self.labels.tolist()}. Offer it by `add_arm`, or name all in `actions`."
-            )
-        return found
+        whose = (
+            f"which is unknown; expected one of {self.labels.tolist()}. Offer it by `add_arm`, or "
+            "name all in `actions`."
+        )
+        return positions(self.every, action, whose)
 
     def with_arm(self, label: Any) -> "Arms":
         """Return the arms and one more, by its old code if it was there before.

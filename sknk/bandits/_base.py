@@ -6,13 +6,20 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.utils import Tags, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import Tags, check_consistent_length, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, compute_dtype, config_of, row_dtype, to_numpy
 from sknk._estimator import PLACE_CONSTRAINTS, KernelEstimator, unchanged_on_error
-from sknk._validation import Interval, RealNotInt, StrOptions, fit_context, validate_data
+from sknk._validation import (
+    Interval,
+    RealNotInt,
+    StrOptions,
+    fit_context,
+    private_random_state,
+    validate_data,
+)
 from sknk.bandits._arms import Arms
 from sknk.bandits._beliefs import Belief, Look, Rounds
 from sknk.bandits._budget import BudgetBelief
@@ -253,9 +260,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
                 f"`budget` is {self.budget} and `memory` {self.memory}; expected one of them: what "
                 "is forgotten bounds the cost by itself."
             )
-        self._rng = check_random_state(self.random_state)
-        if self.random_state is None:  # leaves NumPy's global generator alone
-            self._rng = np.random.RandomState(np.random.MT19937())
+        self._rng = private_random_state(self.random_state)
         Z = arms.features(self.arm_features) if self.encoding == "features" else None
         with config_of(self.device, self.dtype):
             device, dtype = compute_device(), compute_dtype()

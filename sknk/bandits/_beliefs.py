@@ -85,13 +85,13 @@ class Belief(ABC):
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
         """Return the law after rounds; of one round, the look that judged it saves its solve."""
 
-    @abstractmethod
     def expect(self, rounds: Rounds) -> Self:
         """Return the law if rounds bring what is expected of them: a fork, for a while."""
+        return self.observe(rounds)
 
-    @abstractmethod
     def forget(self, before: int) -> Self:
-        """Return the law without rounds of lower numbers."""
+        """Return the law without rounds of lower numbers, where they can be parted from."""
+        raise NotImplementedError(f"{type(self).__name__} cannot forget rounds.")
 
     @abstractmethod
     def with_arm(self, features: np.ndarray | None) -> Self:
@@ -365,12 +365,9 @@ class _PairsLook(Look):
         return OnlinePosterior.variance(self.V, self.diag).reshape(len(self.X), -1)
 
     def covariance(self) -> Tensor:
-        K, encoding = self.belief.n_arms, self.belief.encoding
-        found = self.V.new_empty(len(self.X), K, K)
-        for i, x in enumerate(self.X):
-            prior = encoding.gram(encoding.every(x[None], self.belief.codes))
-            found[i] = OnlinePosterior.covariance(self.V[:, i * K : (i + 1) * K], prior)
-        return found
+        priors = self.belief.encoding.gram_every(self.X, self.belief.codes)
+        parts = zip(self.V.split(self.belief.n_arms, dim=1), priors, strict=True)
+        return torch.stack([OnlinePosterior.covariance(V, prior) for V, prior in parts])
 
 
 def _older(numbers: Growing, before: int) -> int:

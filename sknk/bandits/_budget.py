@@ -95,10 +95,6 @@ class BudgetBelief(Belief):
         """Return the law if rounds bring what is expected; the dictionary stays."""
         return replace(self, now=self.now.expect(rounds))
 
-    def forget(self, before: int) -> Self:
-        """Refuse: a budget keeps all rounds."""
-        raise NotImplementedError("Rounds of a budget are not forgotten.")
-
     def with_arm(self, features: np.ndarray | None) -> Self:
         """Return the law with one arm more."""
         encoding = self.encoding.with_arm(features)
@@ -131,7 +127,7 @@ class BudgetBelief(Belief):
         score = weight.clamp(min=1e-300).log().cpu().numpy() + rng.gumbel(size=len(pairs))
         chosen = np.sort(np.argsort(-score, kind="stable")[: self.budget])
         at = torch.as_tensor(chosen, device=pairs.arm.device)
-        dictionary = Pairs(pairs.rows[at], pairs.arm[at])
+        dictionary = pairs[at]
         found = _DictionaryBelief.of(self.encoding, self.n_arms, dictionary, self.y.rows)
         return found.learned(pairs, self.y.rows, self.noise.rows)
 
@@ -165,7 +161,7 @@ class _DictionaryBelief(Belief):
         """Return the law after pairs, in blocks that fit."""
         law = self.law
         for span in self._spans(len(pairs)):
-            part = Pairs(pairs.rows[span], pairs.arm[span])
+            part = pairs[span]
             Z = self.features(part)
             left_out = law.left_out(Z, self.encoding.diag(part))
             law = law.append(Z, y[span], noise[span] + left_out)
@@ -174,10 +170,11 @@ class _DictionaryBelief(Belief):
     def _with_new(self, pairs: Pairs) -> Self:
         """Return the law with those pairs in the dictionary that are far from its span."""
         found, diag = self, self.encoding.diag(pairs)
-        for i in range(len(pairs)):
-            pair = Pairs(pairs.rows[i : i + 1], pairs.arm[i : i + 1])
+        far = self.law.left_out(self.features(pairs), diag) > _NEW * diag
+        for i in far.nonzero():  # one of them may bring the span near to the next
+            pair = pairs[i]
             Z = found.features(pair)
-            left_out = found.law.left_out(Z, diag[i : i + 1])[0]
+            left_out = found.law.left_out(Z, diag[i])[0]
             if left_out > _NEW * diag[i]:
                 rows, arm = found.rows.append(pair.rows), found.arm.append(pair.arm)
                 found = replace(found, rows=rows, arm=arm, law=found.law.extended(Z[0], left_out))
@@ -187,8 +184,7 @@ class _DictionaryBelief(Belief):
         """Return posterior variances of pairs, in blocks that fit."""
         found = []
         for J in self._spans(len(pairs)):
-            part = Pairs(pairs.rows[J], pairs.arm[J])
-            found.append(self.law.variance(self.features(part), diag[J]))
+            found.append(self.law.variance(self.features(pairs[J]), diag[J]))
         return torch.cat(found)
 
     def _spans(self, n: int) -> list[slice]:
@@ -207,9 +203,6 @@ class _DictionaryBelief(Belief):
     def expect(self, rounds: Rounds) -> Self:
         new = self.encoding.pairs(rounds.X, rounds.arm)
         return self.learned(new, rounds.y, rounds.noise)
-
-    def forget(self, before: int) -> Self:
-        raise NotImplementedError("Rounds of a dictionary are not kept.")
 
     def with_arm(self, features: np.ndarray | None) -> Self:
         return replace(self, n_arms=self.n_arms + 1, encoding=self.encoding.with_arm(features))
@@ -238,9 +231,6 @@ class _DictionaryLook(Look):
         return self.belief.law.variance(self.Z, diag).reshape(len(self.X), -1)
 
     def covariance(self) -> Tensor:
-        K, encoding = len(self.codes), self.belief.encoding
-        found = self.Z.new_empty(len(self.X), K, K)
-        for i, x in enumerate(self.X):
-            prior = encoding.gram(encoding.every(x[None], self.codes))
-            found[i] = self.belief.law.covariance(self.Z[i * K : (i + 1) * K], prior)
-        return found
+        priors = self.belief.encoding.gram_every(self.X, self.codes)
+        parts = zip(self.Z.split(len(self.codes)), priors, strict=True)
+        return torch.stack([self.belief.law.covariance(Z, prior) for Z, prior in parts])

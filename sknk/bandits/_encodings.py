@@ -56,6 +56,10 @@ class Pairs:
         """Return n."""
         return len(self.arm)
 
+    def __getitem__(self, J: slice | Tensor) -> "Pairs":
+        """Return some of them."""
+        return Pairs(self.rows[J], self.arm[J])
+
 
 class Encoding(ABC):
     """A kernel of pairs."""
@@ -91,6 +95,10 @@ class Encoding(ABC):
     def every(self, X: Tensor, codes: Tensor) -> Pairs:
         """Return contexts (m, d) with each of K arms, m K pairs, arms of a context together."""
         return self.pairs(X.repeat_interleave(len(codes), dim=0), codes.repeat(len(X)))
+
+    def gram_every(self, X: Tensor, codes: Tensor) -> Tensor:
+        """Return the kernel among the arms of each context, (m, K, K)."""
+        return torch.stack([self.gram(self.every(x[None], codes)) for x in X])
 
     def cross_every(self, p: Pairs, X: Tensor, codes: Tensor) -> Tensor:
         """Return the kernel of n pairs and :meth:`every`, (n, m K)."""

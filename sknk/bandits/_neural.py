@@ -12,12 +12,14 @@ from sknk._estimator import PLACE_CONSTRAINTS
 from sknk._validation import Interval, StrOptions
 from sknk.bandits._beliefs import Belief, Look
 from sknk.bandits._beta import Schedule
-from sknk.bandits._encodings import ArmFeatures, Blocks, Columns, Encoding, check_columns
+from sknk.bandits._encodings import Blocks, Encoding
 from sknk.bandits._neural_beliefs import DiagonalWidths, NeuralBelief, Training, Widths
 from sknk.bandits._policies import ConfidentBandit
 from sknk.bandits._sampling import DrawingMixin
+from sknk.bandits._start import encoding_of
 from sknk.kernels import NTK
 from sknk.networks import PowerMLP
+from sknk.networks._training import seeded
 
 __all__ = ["NeuralTS", "NeuralUCB"]
 
@@ -107,10 +109,13 @@ class _NeuralBandit(ConfidentBandit):
         return known.module
 
     def _start(self, X: Tensor, n_arms: int, Z: np.ndarray | None, like: Tensor) -> Belief:
-        encoding = _encoding(self.encoding, X, n_arms, Z)
-        n_inputs = encoding.pairs(X[:1], torch.zeros_like(X[:1, 0], dtype=torch.int64)).rows.shape[
-            1
-        ]
+        unused = NTK()  # networks see rows: the kernel is theirs
+        if self.encoding == "joint":
+            encoding: Encoding = Blocks(unused, n_arms)
+        else:
+            encoding = encoding_of(self.encoding, unused, X, n_arms, Z)
+        none = torch.arange(0, device=X.device)
+        n_inputs = encoding.pairs(X[:0], none).rows.shape[1]
         seed = int(self._rng.randint(2**31 - 1))
         module = self._made(n_inputs, seed).to(like)
         kind = DiagonalWidths if self.width == "diagonal" else Widths
@@ -124,8 +129,7 @@ class _NeuralBandit(ConfidentBandit):
 
     def _made(self, n_inputs: int, seed: int) -> nn.Module:
         """Return the first weights."""
-        with torch.random.fork_rng(devices=[]):  # modules draw from the global generator
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed, torch.empty(0)):
             if isinstance(self.module, nn.Module):
                 made = copy.deepcopy(self.module)
             else:
@@ -137,14 +141,6 @@ class _NeuralBandit(ConfidentBandit):
                 "number, the reward."
             )
         return made
-
-
-def _encoding(name: str, X: Tensor, n_arms: int, Z: np.ndarray | None) -> Encoding:
-    unused = NTK()  # rows alone count: the kernel is the network's
-    if name == "columns":
-        check_columns(X.shape[1], n_arms)
-        return Columns(unused, n_arms)
-    return Blocks(unused, n_arms) if Z is None else ArmFeatures(unused, Z)
 
 
 class NeuralUCB(_NeuralBandit):

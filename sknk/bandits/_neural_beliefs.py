@@ -14,7 +14,7 @@ from sknk.bandits._encodings import Encoding, Pairs
 from sknk.bandits._growing import Growing
 from sknk.kernels import EmpiricalNTK
 from sknk.networks._gradients import output_gradients
-from sknk.networks._training import Recipe, outputs_of, trained
+from sknk.networks._training import Recipe, outputs_of, seeded, trained
 
 __all__ = ["DiagonalBelief", "DiagonalWidths", "NeuralBelief", "Training", "Widths"]
 
@@ -62,8 +62,7 @@ class Training:
 
         recipe = Recipe(loss, self.learning_rate, self.max_epochs, self.batch_size, penalty=penalty)
         seed = int(np.random.SeedSequence([self.seed, len(X)]).generate_state(1)[0])
-        with torch.random.fork_rng(devices=[X.device] if X.device.type == "cuda" else []):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed, X):
             return trained(module, X, y, recipe)
 
 
@@ -196,10 +195,6 @@ class NeuralBelief(Belief):
             width = self.widths.of(module, X[:0], y[:0]).observe(every)
         return replace(self, module=module, width=width, built=self.n_rows)
 
-    def forget(self, before: int) -> Self:
-        """Refuse: a network does not forget."""
-        raise NotImplementedError("What a network learned is not forgotten.")
-
     def with_arm(self, features: np.ndarray | None) -> Self:
         """Return what is known with one arm more."""
         widths, width = self.widths.with_arm(features), self.width.with_arm(features)
@@ -272,14 +267,6 @@ class DiagonalBelief(Belief):
         for span, squares in self._squares(self.encoding.pairs(rounds.X, rounds.arm)):
             U += weight[span] @ squares
         return replace(self, U=Growing(U), count=self.count + len(rounds))
-
-    def expect(self, rounds: Rounds) -> Self:
-        """Return the law if rounds bring what is expected of them."""
-        return self.observe(rounds)
-
-    def forget(self, before: int) -> Self:
-        """Refuse: sums do not part."""
-        raise NotImplementedError("Sums of squared gradients are not forgotten.")
 
     def with_arm(self, features: np.ndarray | None) -> Self:
         """Return the law with one arm more."""

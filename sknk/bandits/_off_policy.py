@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 from sklearn.utils import check_consistent_length
 
+from sknk.bandits._arms import positions
 from sknk.bandits._target import Feedback, feedback_of
 from sknk.ridge import NTKRidge
 
@@ -218,14 +219,8 @@ def behind(policy: Any, X: Any) -> tuple[Any, Any]:
 
 
 def _log_of(share: np.ndarray, arms: np.ndarray, told: Feedback) -> _Log:
-    order = np.argsort(arms)
-    place = order[np.searchsorted(arms, told.action, sorter=order).clip(max=len(arms) - 1)]
-    unknown = np.flatnonzero(arms[place] != told.action)
-    if len(unknown):
-        raise ValueError(
-            f"Row {unknown[0]} plays arm {told.action[unknown[0]]!r}, which the policy does not "
-            f"know; expected one of {arms.tolist()}."
-        )
+    whose = f"which the policy does not know; expected one of {arms.tolist()}."
+    place = positions(arms, told.action, whose)
     p = 1.0 / len(arms) if told.propensity is None else told.propensity
     return _Log(share[np.arange(len(place)), place] / p, told.reward, share, place, None)
 

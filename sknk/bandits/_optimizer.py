@@ -6,12 +6,19 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.utils import check_array, check_random_state, column_or_1d
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
 from sknk._array import as_tensor, compute_device, row_dtype, to_numpy
 from sknk._estimator import PLACE_CONSTRAINTS, KernelEstimator, unchanged_on_error
-from sknk._validation import Interval, StrOptions, check_positions, fit_context, validate_data
+from sknk._validation import (
+    Interval,
+    StrOptions,
+    check_positions,
+    fit_context,
+    private_random_state,
+    validate_data,
+)
 from sknk.bandits._beta import Confidence, Schedule, beta_of
 from sknk.kernels import NTK
 from sknk.kernels._adapt import as_kernel, copy_of
@@ -143,9 +150,7 @@ class PoolOptimizer(KernelEstimator):
         with unchanged_on_error(self):
             X = validate_data(self, X, dtype=np.float64)
             self.X_fit_ = X
-            self._rng = check_random_state(self.random_state)
-            if self.random_state is None:  # leaves NumPy's global generator alone
-                self._rng = np.random.RandomState(np.random.MT19937())
+            self._rng = private_random_state(self.random_state)
             self.asked_ = self.told_ = np.empty(0, dtype=int)
             self.values_ = np.empty(0)
             self._posterior: PoolPosterior | None = None
@@ -282,7 +287,7 @@ class PoolOptimizer(KernelEstimator):
     def _known(self) -> PoolPosterior:
         """Return the law given all values; after a pickle it is found again, value by value."""
         if self._posterior is None:
-            kernel = copy_of(as_kernel(self._kernel()))
+            kernel = self._checked_kernel()
             device = compute_device()
             rows = as_tensor(self.X_fit_, device, row_dtype(device))
             found = PoolPosterior(KernelGram(kernel, rows), float(self.noise_variance), 2)
@@ -291,8 +296,10 @@ class PoolOptimizer(KernelEstimator):
             self._posterior = found
         return self._posterior
 
-    def _kernel(self) -> Any:
-        return NTK(depth=2, bias_var=0.1) if self.kernel is None else self.kernel
+    def _checked_kernel(self) -> Any:
+        """Return a copy of the kernel."""
+        default = NTK(depth=2, bias_var=0.1)
+        return copy_of(as_kernel(default if self.kernel is None else self.kernel))
 
     def _units(self) -> tuple[float, float]:
         """Return centre and scale of values."""

@@ -1,9 +1,7 @@
 """simulate: policies play problems whose rewards are known, and their regret is counted."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,10 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from sknk._fingerprint import fingerprint, signature
+from sknk._lines import append_line, lines_of
 from sknk._progress import progress
 from sknk._validation import check_pandas_support
+from sknk.bandits._arms import positions
 from sknk.bandits._problems import BanditProblem
 from sknk.bandits._target import bandit_target
 
@@ -148,19 +148,20 @@ def simulate(
         )
     named = dict(policies) if isinstance(policies, Mapping) else {"policy": policies}
     seeds = check_random_state(random_state).randint(2**31 - 1, size=n_runs).tolist()
-    diary = _Diary(path)
+    path = None if path is None else Path(path)
+    known = {tuple(line["key"]): line for line in lines_of(path)}
     runs: dict[str, list[tuple[np.ndarray, np.ndarray, float]]] = {name: [] for name in named}
     for number, seed in enumerate(seeds):
         rounds = problem if isinstance(problem, BanditProblem) else problem(seed)
         data = fingerprint(rounds.X, rounds.reward, seed) + fingerprint(rounds.expected, None, 0)
         for name, policy in named.items():
-            key = [name, signature(policy), batch_size, data]
-            done = diary.find(key)
-            if done is None:
+            key = (name, signature(policy), batch_size, data)
+            if key not in known:
                 label = f"{name}, run {number + 1} of {n_runs}"
-                done = _play(policy, rounds, seed, batch_size, label, verbose)
-                diary.write(key, *done)
-            place, seconds = done
+                place, seconds = _play(policy, rounds, seed, batch_size, label, verbose)
+                known[key] = {"key": key, "played": place.tolist(), "seconds": seconds}
+                append_line(path, known[key])
+            place, seconds = np.asarray(known[key]["played"]), known[key]["seconds"]
             runs[name].append((np.cumsum(rounds.regret(place)), place, seconds))
     columns = {
         name: [np.asarray(part) for part in zip(*of, strict=True)] for name, of in runs.items()
@@ -178,40 +179,13 @@ def _play(
         asked["encoding"] = rounds.encoding
     policy = clone(policy).set_params(**{k: v for k, v in asked.items() if k in known})
     place = np.empty(len(rounds), dtype=int)
-    order = np.argsort(rounds.arms)
     begun = time.perf_counter()
     policy.initialize(rounds.X.shape[1])
     batches = range(0, len(rounds), batch_size)
     for start in progress(batches, verbose=verbose, desc=label, unit="batch"):
         span = slice(start, min(start + batch_size, len(rounds)))
         action = policy.predict(rounds.X[span])
-        place[span] = order[np.searchsorted(rounds.arms, action, sorter=order)]
+        place[span] = positions(rounds.arms, action, "which the problem does not have.")
         paid = rounds.reward[np.arange(len(rounds))[span], place[span]]
         policy.partial_fit(rounds.X[span], bandit_target(action, paid))
     return place, time.perf_counter() - begun
-
-
-class _Diary:
-    """A file of runs, one line each."""
-
-    def __init__(self, path: str | Path | None) -> None:
-        self.path = None if path is None else Path(path)
-        self._lines: list[dict[str, Any]] = []
-        if self.path is not None and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                with suppress(json.JSONDecodeError):  # of a run that was cut while it wrote
-                    self._lines.append(json.loads(line))
-
-    def find(self, key: list[Any]) -> tuple[np.ndarray, float] | None:
-        """Return a run that was played."""
-        for line in self._lines:
-            if line["key"] == key:
-                return np.asarray(line["played"], dtype=int), line["seconds"]
-        return None
-
-    def write(self, key: list[Any], place: np.ndarray, seconds: float) -> None:
-        """Append a run."""
-        if self.path is not None:
-            line = {"key": key, "played": place.tolist(), "seconds": seconds}
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n" + json.dumps(line))  # the line before may be unfinished

@@ -15,7 +15,7 @@ from sknk.bandits._encodings import (
 )
 from sknk.kernels._base import Kernel
 
-__all__ = ["start_of"]
+__all__ = ["encoding_of", "start_of"]
 
 
 def start_of(
@@ -48,7 +48,7 @@ def start_of(
     ValueError
         If the kernel or the rows do not suit the encoding.
     """
-    pairs = _encoding(encoding, kernel, X, n_arms, features)
+    pairs = encoding_of(encoding, kernel, X, n_arms, features)
     if isinstance(pairs, Disjoint):
         return GroupedBelief.empty(kernel, None, n_arms, X[:0], like), pairs
     if isinstance(pairs, Joint) and pairs.orthogonal.is_product():
@@ -56,9 +56,23 @@ def start_of(
     return PairsBelief.empty(pairs, n_arms, X[:0], like), pairs
 
 
-def _encoding(
+def encoding_of(
     name: str, kernel: Kernel, X: Tensor, n_arms: int, features: np.ndarray | None
 ) -> Encoding:
+    """Return the kernel of pairs by its name; parameters as of :func:`start_of`.
+
+    Parameters
+    ----------
+    name : {"joint", "disjoint", "features", "columns"}
+    kernel : Kernel
+    X : Tensor of shape (n, d)
+    n_arms : int
+    features : ndarray of shape (K, p) or None
+
+    Returns
+    -------
+    Encoding
+    """
     if name == "joint":
         return Joint(kernel, Orthogonal(kernel, X))
     if name == "disjoint":

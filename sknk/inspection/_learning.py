@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-import numpy as np
-
 from sknk.active_learning import LearningCurves, run_active_learning
-from sknk.inspection._plotting import axes_on, pyplot, style
+from sknk.inspection._plotting import axes_on, draw_mean, pyplot
 
 __all__ = ["LearningCurveDisplay"]
 
@@ -198,21 +196,12 @@ class LearningCurveDisplay:
             If matplotlib is not installed.
         """
         ax = axes_on(ax, f"{type(self).__name__}.plot", (5.6, 3.8))
-        from matplotlib.collections import PolyCollection
-        from matplotlib.lines import Line2D
-
         n, self.lines_, self.bands_ = self.curves.n_labels, {}, {}
         for name, scores in self.curves.scores.items():
             default = {"marker": "o", "markersize": 4.0, "label": name}
-            mean = scores.mean(axis=0)
-            (self.lines_[name],) = ax.plot(n, mean, **style(Line2D, default, line_kw))
-            if len(scores) > 1:
-                error = scores.std(axis=0, ddof=1) / np.sqrt(len(scores))
-                color = self.lines_[name].get_color()
-                kw = style(
-                    PolyCollection, {"color": color, "alpha": 0.2, "linewidth": 0.0}, band_kw
-                )
-                self.bands_[name] = ax.fill_between(n, mean - error, mean + error, **kw)
+            self.lines_[name], band = draw_mean(ax, n, scores, default, line_kw, band_kw)
+            if band is not None:
+                self.bands_[name] = band
         ax.set(xlabel="labels", ylabel=self.score_name)
         ax.legend(fontsize="small")
         self.ax_, self.figure_ = ax, ax.figure

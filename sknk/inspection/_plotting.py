@@ -12,6 +12,7 @@ __all__ = [
     "axes_on",
     "binomial_band",
     "draw_diagonal",
+    "draw_mean",
     "legend_over",
     "percent",
     "pyplot",
@@ -48,6 +49,47 @@ def pyplot(caller: str) -> Any:
             "`pip install 'sknk[plot]'`."
         ) from error
     return plt
+
+
+def draw_mean(
+    ax: Any,
+    x: np.ndarray,
+    lines: np.ndarray,
+    default: Mapping[str, Any],
+    line_kw: Any,
+    band_kw: Any,
+) -> tuple[Any, Any]:
+    """Draw the mean of curves, and a band of one standard error where there are several.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Where.
+    x : ndarray of shape (s,)
+        Of all curves.
+    lines : ndarray of shape (r, s)
+        Curves.
+    default : dict
+        Style of the line.
+    line_kw, band_kw : dict or None
+        Styles of the user.
+
+    Returns
+    -------
+    line : matplotlib Line2D
+    band : matplotlib PolyCollection or None
+        None for a single curve.
+    """
+    from matplotlib.collections import PolyCollection
+    from matplotlib.lines import Line2D
+
+    mean = lines.mean(axis=0)
+    (line,) = ax.plot(x, mean, **style(Line2D, default, line_kw))
+    if len(lines) == 1:
+        return line, None
+    error = lines.std(axis=0, ddof=1) / np.sqrt(len(lines))
+    kw = style(PolyCollection, {"color": line.get_color(), "alpha": 0.2, "linewidth": 0.0}, band_kw)
+    return line, ax.fill_between(x, mean - error, mean + error, **kw)
 
 
 def axes_on(ax: Any, caller: str, figsize: tuple[float, float] | None = None) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from sknk.bandits import Simulation, simulate
-from sknk.inspection._plotting import axes_on, pyplot, style
+from sknk.inspection._plotting import axes_on, draw_mean, pyplot
 
 __all__ = ["RegretDisplay"]
 
@@ -163,20 +163,12 @@ class RegretDisplay:
             If matplotlib is not installed.
         """
         ax = axes_on(ax, f"{type(self).__name__}.plot", (5.6, 3.8))
-        from matplotlib.collections import PolyCollection
-        from matplotlib.lines import Line2D
-
         self.lines_, self.bands_ = {}, {}
         for name, curves in self.simulation.regret.items():
-            mean, t = curves.mean(axis=0), np.arange(1, curves.shape[1] + 1)
-            (self.lines_[name],) = ax.plot(t, mean, **style(Line2D, {"label": name}, line_kw))
-            if len(curves) > 1:
-                error = curves.std(axis=0, ddof=1) / np.sqrt(len(curves))
-                color = self.lines_[name].get_color()
-                kw = style(
-                    PolyCollection, {"color": color, "alpha": 0.2, "linewidth": 0.0}, band_kw
-                )
-                self.bands_[name] = ax.fill_between(t, mean - error, mean + error, **kw)
+            t = np.arange(1, curves.shape[1] + 1)
+            self.lines_[name], band = draw_mean(ax, t, curves, {"label": name}, line_kw, band_kw)
+            if band is not None:
+                self.bands_[name] = band
         ax.set(xlabel="rounds", ylabel="cumulative regret")
         ax.legend(fontsize="small")
         self.ax_, self.figure_ = ax, ax.figure

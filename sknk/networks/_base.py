@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from sknk._array import as_tensor, compute_device, compute_dtype, config_of
 from sknk._estimator import PLACE_CONSTRAINTS
-from sknk._validation import Interval, validate_data
+from sknk._validation import Interval, private_random_state, validate_data
 from sknk.networks._modules import TangentMLP
-from sknk.networks._training import Loss, Recipe, outputs_of, trained
+from sknk.networks._training import Loss, Recipe, outputs_of, seeded, trained
 
 __all__ = ["BaseNetwork"]
 
@@ -66,7 +65,7 @@ class BaseNetwork(BaseEstimator):
 
     def _train(self, X: np.ndarray, Y: np.ndarray, n_outputs: int, held_out: Any) -> None:
         """Train all members; `held_out` are rows and targets, or None."""
-        seeds = self._rng().randint(2**31 - 1, size=self.n_models)
+        seeds = private_random_state(self.random_state).randint(2**31 - 1, size=self.n_models)
         rows, targets = self._tensor(X), self._targets(Y)
         validation = None
         if held_out is not None:
@@ -74,9 +73,7 @@ class BaseNetwork(BaseEstimator):
         make = self._maker(X.shape[1], n_outputs)
         members = []
         for seed in seeds:
-            # Modules draw weights and dropout from the global generator, which stays as it was.
-            with torch.random.fork_rng(devices=_cuda(rows)):
-                _seed(int(seed), rows)
+            with seeded(int(seed), rows):
                 start = copy.deepcopy(make()).to(rows)  # what a function returns may be shared
                 self._check_outputs(start, rows[:1], n_outputs)
                 done = trained(start, rows, targets, self._recipe(start), validation)
@@ -93,11 +90,6 @@ class BaseNetwork(BaseEstimator):
             )
         X, y = self.validation_data
         return validate_data(self, X, y, reset=False, dtype=np.float64, **options)
-
-    def _rng(self) -> np.random.RandomState:
-        if self.random_state is None:  # leaves NumPy's global generator alone
-            return np.random.RandomState(np.random.MT19937())
-        return check_random_state(self.random_state)
 
     def _maker(self, n_features: int, n_outputs: int) -> Callable[[], nn.Module]:
         """Return what makes the first weights of a member."""
@@ -167,15 +159,3 @@ def _beside(module: nn.Module, rows: Tensor) -> nn.Module:
     first = next(module.parameters(), rows)
     same = first.device == rows.device and first.dtype == rows.dtype
     return module if same else copy.deepcopy(module).to(rows)
-
-
-def _seed(seed: int, rows: Tensor) -> None:
-    # torch.manual_seed would seed every device, and only those in use are restored.
-    torch.default_generator.manual_seed(seed)
-    if rows.device.type == "cuda":
-        with torch.cuda.device(rows.device):
-            torch.cuda.manual_seed(seed)
-
-
-def _cuda(rows: Tensor) -> list[torch.device]:
-    return [rows.device] if rows.device.type == "cuda" else []

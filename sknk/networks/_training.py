@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from sknk._progress import progress
 
-__all__ = ["Recipe", "outputs_of", "trained"]
+__all__ = ["Recipe", "outputs_of", "seeded", "trained"]
 
 _ROWS = 2**13  # that pass a network at once where nothing is learned
 
@@ -48,6 +49,32 @@ class Recipe:
         """Return what a step makes smaller."""
         loss = self.loss(_outputs(module, X), Y)
         return loss if self.penalty is None else loss + self.penalty(module)
+
+
+@contextmanager
+def seeded(seed: int, like: Tensor) -> Iterator[None]:
+    """Draw by a seed on the CPU and where a tensor is; global generators stay as they were.
+
+    Modules draw weights and dropout from the global generators.
+
+    Parameters
+    ----------
+    seed : int
+    like : Tensor
+        Whose device.
+
+    Yields
+    ------
+    None
+    """
+    cuda = [like.device] if like.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        # torch.manual_seed would seed every device, and only those in use are restored.
+        torch.default_generator.manual_seed(seed)
+        for device in cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def trained(

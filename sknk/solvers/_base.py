@@ -14,7 +14,7 @@ from sknk._array import as_tensor, to_numpy
 from sknk.solvers._checks import check_weights
 from sknk.solvers._gram import GramOperator, as_operator
 
-__all__ = ["Factorization", "Solver"]
+__all__ = ["Factorization", "Solver", "writable"]
 
 # Who has which verb; a contract test keeps it true.
 VERBS: dict[str, tuple[str, ...]] = {
@@ -238,7 +238,7 @@ class Factorization(ABC):
         tensors = set(state["_tensors"])
         for name, value in state.items():
             if name != "_tensors":
-                setattr(self, name, _writable(value) if name in tensors else value)
+                setattr(self, name, writable(value) if name in tensors else value)
         self.device = torch.device("cpu")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -333,7 +333,18 @@ class Solver(BaseEstimator, ABC):
         return X, coef
 
 
-def _writable(values: np.ndarray) -> Tensor:
+def writable(values: np.ndarray) -> Tensor:
+    """Return an array of a pickle as a tensor that may be written to.
+
+    Parameters
+    ----------
+    values : ndarray
+        Shared where it may be.
+
+    Returns
+    -------
+    Tensor
+    """
     # joblib may hand out read-only maps of a file, which torch warns about.
     return torch.from_numpy(values if values.flags.writeable else values.copy())
 

@@ -15,17 +15,16 @@ the law is exact.
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sknk._array import to_numpy
+from sknk.solvers._frozen import Frozen
 
 __all__ = ["DictionaryPosterior"]
 
 
 @dataclass(frozen=True)
-class DictionaryPosterior:
+class DictionaryPosterior(Frozen):
     """Law of weights given rows with targets; immutable, O(m^2) a row however many came before.
 
     Attributes
@@ -150,19 +149,3 @@ class DictionaryPosterior:
         w = self.w + root.mT @ (root @ (Z.mT @ ((y - Z @ self.w) / noise[:, None])))
         gain = float(L.diagonal().double().log().sum())
         return type(self)(self.root, w, root.mT @ root, self.information_gain + gain)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Hold NumPy arrays."""
-        return {
-            name: to_numpy(value) if isinstance(value, Tensor) else value
-            for name, value in vars(self).items()
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            known = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-            object.__setattr__(self, name, known)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return the same: it never changes."""
-        return self

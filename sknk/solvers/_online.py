@@ -13,19 +13,18 @@ import copy
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sknk._array import to_numpy
 from sknk.solvers._cholesky import Cholesky, CholeskyFactorization
+from sknk.solvers._frozen import Frozen
 from sknk.solvers._gram import DenseGram
 
 __all__ = ["OnlinePosterior"]
 
 
 @dataclass(frozen=True)
-class OnlinePosterior:
+class OnlinePosterior(Frozen):
     """Law of a function given rows with targets; immutable, and cheap to extend.
 
     Attributes
@@ -184,19 +183,3 @@ class OnlinePosterior:
         # A row that stands for c observations has noise s2 / c, which counts all of them.
         logs = self.factor.log_pivots().double() - self.noise.double().log()
         return 0.5 * float(logs.sum())
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Hold NumPy arrays; the factor, which was appended to, is kept to the last bit."""
-        return {
-            name: to_numpy(value) if isinstance(value, Tensor) else value
-            for name, value in vars(self).items()
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            known = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-            object.__setattr__(self, name, known)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return the same: it never changes, and its next append copies where it has to."""
-        return self

@@ -19,7 +19,7 @@ from sknk import (
     NTKRidgeCV,
 )
 from sknk.active_learning import BAIT, BatchActiveLearner, Posterior, select_batch
-from sknk.active_learning._selectors import SELECTORS
+from sknk.active_learning._registry import SELECTORS
 from sknk.kernels import NTK, EmpiricalNTK
 from tests.cases import rows
 from tests.contracts.test_estimator_contract import tensors_in

@@ -5,7 +5,7 @@ from sklearn.gaussian_process.kernels import RBF
 
 from sknk import config_context
 from sknk.active_learning import BAIT, LCMD, MaxDet, Random, select_batch
-from sknk.active_learning._selectors import SELECTORS
+from sknk.active_learning._registry import SELECTORS
 from sknk.exceptions import NumericalWarning
 from sknk.kernels import NTK, EmpiricalNTK
 from tests.cases import rows

@@ -15,8 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sknk import NTKGaussianProcessClassifier, NTKRidge, NTKRidgeClassifier
 from sknk.active_learning import BAIT, BatchActiveLearner, Posterior, Rescale, select_batch
-from sknk.active_learning._registry import NAMED
-from sknk.active_learning._selectors import SELECTORS
+from sknk.active_learning._registry import NAMED, SELECTORS
 from sknk.interop import to_skactiveml
 from sknk.kernels import NTK
 from tests.cases import rows
