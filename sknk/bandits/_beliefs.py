@@ -156,11 +156,11 @@ class GroupedBelief(Belief):
     def look(self, X: Tensor) -> "_GroupedLook":
         """Judge every arm; O(n_a^2 m) for each."""
         offsets = self._offsets(X)
-        G = self.prepared.cross(self.rows.rows, X).addr_(self.offsets.rows, offsets, alpha=-1)
+        G, diag = self.prepared.cross_with_diag(self.rows.rows, X)
+        G.addr_(self.offsets.rows, offsets, alpha=-1)
         crosses = [G[held.rows] for held in self.members]
         V = self.law.half_solve(crosses)
-        diag = self.kernel.diag(X) - offsets.square()
-        return _GroupedLook(self.law, crosses, V, offsets, diag)
+        return _GroupedLook(self.law, crosses, V, offsets, diag - offsets.square())
 
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
         """Return the law after rounds; arms that were not played are as before."""

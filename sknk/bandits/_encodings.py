@@ -133,6 +133,7 @@ class Orthogonal:
             if self._keeps(tried):
                 one = torch.ones(1, 1, dtype=torch.float64)
                 self._root = max(0.0, float(self(one, one))) ** 0.5
+                self._degree, self._at_zero = self._homogeneity()
                 return
         raise ValueError(
             f"The kernel {kernel} changes when rows are rotated, so rows of two arms have no joint "
@@ -146,8 +147,29 @@ class Orthogonal:
 
     def factor(self, X: Tensor) -> Tensor:
         """Return n(x) with c(|x|, |y|) = n(x) n(y), (n,), of a kernel that has it."""
+        if self._degree is None:
+            return self._measured(X)
+        norm = X.norm(dim=1)
+        # Written down, it spares every round of a bandit two kernels of two rows.
+        return torch.where(norm > 0, self._root * norm**self._degree, self._at_zero).to(
+            compute_dtype()
+        )
+
+    def _measured(self, X: Tensor) -> Tensor:
+        """Return n(x) of the kernel beside a row of norm one."""
         column = self(X, X.new_ones(1, 1))[:, 0]
         return column / self._root if self._root > 0 else torch.zeros_like(column)
+
+    def _homogeneity(self) -> tuple[int | None, float]:
+        """Return p where n(x) is n(1) |x|^p, None where it is neither 0 nor 1, and n(0)."""
+        norm = torch.tensor([[0.0], [0.5], [1.0], [2.0]], dtype=torch.float64)
+        n = self._measured(norm)
+        rtol = 16 * torch.finfo(n.dtype).eps
+        for degree in (0, 1):
+            ideal = self._root * norm[1:, 0].to(n) ** degree
+            if torch.allclose(n[1:], ideal, rtol=rtol, atol=0.0):
+                return degree, float(n[0])
+        return None, float(n[0])
 
     def is_product(self) -> bool:
         """Return whether c(r, s) = n(r) n(s): kernels of networks without biases, and constants."""

@@ -305,9 +305,12 @@ class Normalized(Composite):
         self.kernel = kernel
 
     def _prepare(self, x: Tensor, values: Values) -> Any:
+        return self._prepare_with_diag(x, values)[0]
+
+    def _prepare_with_diag(self, x: Tensor, values: Values) -> tuple[Any, Tensor]:
         state, d = self.kernel._prepare_with_diag(x, values_of("kernel", values))
         gain = safe_sqrt(torch.where(d > 0, 1.0 / torch.where(d > 0, d, 1.0), 0.0))
-        return state, gain
+        return (state, gain), (d > 0).to(d.dtype)
 
     def _tile(self, rx: Any, ry: Any, values: Values) -> Tensor:
         K = self.kernel._tile(rx[0], ry[0], values_of("kernel", values))

@@ -34,7 +34,7 @@ class PreparedRows:
 
     def of(self, X: Tensor) -> "PreparedRows":
         """Return what serves the rows X, of which those seen so far are the first."""
-        if not self._serves or self._kernel._entries_per_pair(X.shape[1]) > 1:
+        if not self._prepares(X):
             return self
         with torch.no_grad():
             values = self._kernel._values(X.device)
@@ -46,21 +46,24 @@ class PreparedRows:
             }
         return PreparedRows(self._kernel, states)
 
-    def cross(self, X: Tensor, Y: Tensor) -> Tensor:
-        """Return k(X, Y), (n, m); `X` as in :meth:`of`, `Y` few rows."""
-        if not self._states:
-            return self._kernel(X, Y)
+    def cross_with_diag(self, X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return k(X, Y), (n, m), and k(y, y), (m,); `X` as in :meth:`of`, `Y` few rows."""
+        if not self._prepares(X):
+            return self._kernel(X, Y), self._kernel.diag(Y)
         with torch.no_grad():
-            values = self._kernel._values(X.device)
-            new = self._kernel._prepare(Y, values)
-            out = torch.empty((len(X), len(Y)), device=X.device, dtype=self._kernel._dtype())
+            values, dtype = self._kernel._values(X.device), self._kernel._dtype()
+            new, diag = self._kernel._prepare_with_diag(Y, values)
+            out = torch.empty((len(X), len(Y)), device=X.device, dtype=dtype)
             done = 0
             for (start, stop), state in self._states.items():
                 out[start:stop], done = self._kernel._tile(state, new, values), stop
             if done < len(X):
                 rest = self._kernel._prepare(X[done:], values)
                 out[done:] = self._kernel._tile(rest, new, values)
-        return out
+        return out, diag.to(dtype)
+
+    def _prepares(self, X: Tensor) -> bool:
+        return self._serves and self._kernel._entries_per_pair(X.shape[1]) <= 1
 
     def __getstate__(self) -> dict[str, Any]:
         """Hold the kernel: rows give the rest again."""
