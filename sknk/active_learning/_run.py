@@ -127,7 +127,7 @@ def run_active_learning(
     path : str, Path or None, default=None
         A file that keeps every step, one line of JSON each. A run of the same rows, labels and seed
         goes on where that file ends: steps of the same learners and sizes count. A file of others
-        is refused.
+        is refused, and one that two runs wrote at once.
     verbose : int or bool, default=0
         Show a progress bar.
 
@@ -138,7 +138,7 @@ def run_active_learning(
     Raises
     ------
     ValueError
-        If there are too few rows, or the file is of another run.
+        If there are too few rows, or the file is of another run or of two.
 
     Examples
     --------
@@ -211,7 +211,7 @@ def _steps(
             asked = rows[found]
             learner.teach(found, y[asked])
         score = _score(learner, X_test, y_test, scoring)
-        page.write(asked, score)
+        page.write(step, asked, score)
         yield asked, score
 
 
@@ -300,6 +300,11 @@ class _Diary:
         """Return the steps of one learner on one split."""
         key = [name, learner, settings]
         mine = [line for line in self._steps if line["key"] == key]
+        if [line["step"] for line in mine] != list(range(len(mine))):
+            raise ValueError(
+                f"Two runs wrote steps of {name!r} to `path` {str(self.path)!r} at once; expected one "
+                "run a file, since steps of two are no curve. Remove the file and run again."
+            )
         steps = [(np.asarray(line["asked"], dtype=int), line["score"]) for line in mine]
         return _Page(self.path, key, steps)
 
@@ -312,6 +317,7 @@ class _Page:
     key: list[Any]
     steps: list[tuple[np.ndarray, float]]
 
-    def write(self, asked: np.ndarray, score: float) -> None:
+    def write(self, step: int, asked: np.ndarray, score: float) -> None:
         """Append a step."""
-        append_line(self.path, {"key": self.key, "asked": asked.tolist(), "score": score})
+        line = {"key": self.key, "step": step, "asked": asked.tolist(), "score": score}
+        append_line(self.path, line)

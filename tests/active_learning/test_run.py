@@ -84,6 +84,15 @@ def test_run_goes_on_where_its_file_ends(tmp_path, kept):
     same(run("bait", "kmeans++", path=path), whole)
 
 
+def test_file_that_two_runs_wrote_is_refused(tmp_path):
+    path = tmp_path / "run.jsonl"
+    run("bait", path=path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[2]]))
+    with pytest.raises(ValueError, match=r"Two runs wrote steps of 'bait' to `path` .*run.jsonl"):
+        run("bait", path=path)
+
+
 def test_finished_run_is_read_not_run(tmp_path, monkeypatch):
     path = tmp_path / "run.jsonl"
     whole = run("bait", path=path)
