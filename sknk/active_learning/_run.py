@@ -302,8 +302,8 @@ class _Diary:
         mine = [line for line in self._steps if line["key"] == key]
         if [line["step"] for line in mine] != list(range(len(mine))):
             raise ValueError(
-                f"Two runs wrote steps of {name!r} to `path` {str(self.path)!r} at once; expected one "
-                "run a file, since steps of two are no curve. Remove the file and run again."
+                f"Two runs wrote steps of {name!r} to `path` {str(self.path)!r} at once; expected "
+                "one, since steps of two are no curve. Remove the file and run again."
             )
         steps = [(np.asarray(line["asked"], dtype=int), line["score"]) for line in mine]
         return _Page(self.path, key, steps)
