@@ -62,8 +62,13 @@ def measure(quick: bool, folder: Path | None) -> Lines:
     steps = None if folder is None else folder / "active_learning_classes"
     names = TABLES[1:2] if quick else TABLES
     found = {name: of_table(name, steps, quick) for name in names}
-    labels = {name: table["labels_needed"] for name, table in found.items()}
-    return {"bars": bars(labels), "mean_labels_needed": means(labels), "tables": found}
+    accuracy = accuracy_of_all(found)
+    return {
+        "bars": bars(accuracy),
+        "mean_accuracy": accuracy,
+        "mean_labels_needed": labels_of_all(found),
+        "tables": found,
+    }
 
 
 def of_table(name: str, folder: Path | None, quick: bool) -> Lines:
@@ -131,32 +136,33 @@ def learners() -> dict[str, BatchActiveLearner]:
     }
 
 
-def means(labels: dict[str, dict[str, float | None]]) -> dict[str, float | None]:
+def labels_of_all(tables: Lines) -> dict[str, float | None]:
     """Return mean labels over tables; None where a selector does not get there on one."""
     found: dict[str, float | None] = {}
-    for name in next(iter(labels.values())):
-        each = [table[name] for table in labels.values()]
+    for name in next(iter(tables.values()))["labels_needed"]:
+        each = [table["labels_needed"][name] for table in tables.values()]
         found[name] = None if None in each else rounded(float(np.mean(each)))
     return found
 
 
-def bars(labels: dict[str, dict[str, float | None]]) -> list[Lines]:
-    """Say how many labels ours need for one of others' best; less is better. Nothing was asked."""
-    others, ours = (
-        ("margin", "entropy", "BADGE", "Core-Set"),
-        [
-            name
-            for name in RIDGE
-            if name not in ("random", "margin", "entropy", "BADGE", "Core-Set")
-        ],
-    )
-    mean = means(labels)
-    best = min((mean[name] for name in others if mean[name] is not None), default=None)
-    lines = []
-    for name in ours:
-        ratio = None if best is None or mean[name] is None else mean[name] / best
-        lines.append(bar(f"{name}: labels for one of the best other's", ratio, 1.0, at_least=False))
-    return lines
+def accuracy_of_all(tables: Lines) -> dict[str, float]:
+    """Return mean accuracies over tables, of all tables for all selectors."""
+    names = next(iter(tables.values()))["mean_accuracy"]
+    return {
+        name: rounded(float(np.mean([table["mean_accuracy"][name] for table in tables.values()])))
+        for name in names
+    }
+
+
+def bars(mean: dict[str, float]) -> list[Lines]:
+    """Say how much more accurate ours are than the best of others'. Nothing was asked."""
+    others = ("random", "margin", "entropy", "BADGE", "Core-Set")
+    best = max(mean[name] for name in others)
+    return [
+        bar(f"{name}: accuracy beyond the best other's", mean[name] - best, 0.0, at_least=True)
+        for name in RIDGE
+        if name not in others
+    ]
 
 
 if __name__ == "__main__":
