@@ -120,4 +120,4 @@ def frank_wolfe_before(gram: GramOperator, chosen: Tensor) -> Iterator[Tensor]:
     state = FrankWolfe(gram)
     for row in chosen:
         yield state.scores()
-        state.step(row)
+        state.step(row, gram.rows(row[None]).squeeze(0))

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from sknk.solvers import DenseGram, FeatureGram, frank_wolfe
@@ -34,3 +35,17 @@ def test_frank_wolfe_takes_rows_of_zeros_last():
 def test_frank_wolfe_returns_nothing_when_asked_for_nothing(problem):
     found = frank_wolfe(problem.gram, 0)
     assert (found.dtype, found.shape) == (torch.long, (0,))
+
+
+@pytest.mark.parametrize("n", [10, 400])
+def test_columns_of_wide_features_are_read_ahead(n, monkeypatch):
+    Phi = torch.from_numpy(np.random.default_rng(0).normal(size=(n, 128)) + 0.3)
+    read, whole = [], FeatureGram.block
+    monkeypatch.setattr(
+        FeatureGram, "block", lambda self, i, j: read.append(len(j)) or whole(self, i, j)
+    )
+    size = min(n, 200)  # columns of 64 rows are held
+    found = frank_wolfe(FeatureGram(Phi), size)
+    assert found.tolist() == frank_wolfe(DenseGram(Phi @ Phi.mT), size).tolist()
+    assert len(read) <= size // 2
+    assert max(read) == min(n, 16)
