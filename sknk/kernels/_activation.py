@@ -23,10 +23,12 @@ class Activation(Layer):
     """An activation layer: ``nngp <- E[phi phi]``, ``ntk <- E[phi' phi'] ntk``.
 
     ``class Softsign(Activation, name="softsign")`` makes it ``NTK(activation="softsign")``. Set
-    ``compilable = False`` where torch.compile cannot help; such kernels run eagerly.
+    ``compilable = False`` where torch.compile cannot help; such kernels run eagerly. Set
+    ``homogeneous = True`` where phi(c x) = c phi(x) for all c > 0; diagonals are then written down.
     """
 
     compilable: ClassVar[bool] = True
+    homogeneous: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
         """Enter the class under the name that kernels know it by."""

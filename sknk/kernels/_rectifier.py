@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ class Rectifier(Activation):
         E[\phi\phi] = r\,(A\cos\theta + F(\sin\theta - \theta\cos\theta)), \qquad
         E[\phi'\phi'] = A - F\theta .
     """
+
+    homogeneous: ClassVar[bool] = True
 
     @property
     @abstractmethod

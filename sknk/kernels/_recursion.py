@@ -53,6 +53,11 @@ class Recursion:
         """Hidden layers to run."""
         return max(depth for depth, _ in self.outputs)
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether rows c times as long have kernels c^2 times as large."""
+        return self.activation.homogeneous and not self.biased
+
     def rows(self, features: Features, values: Values) -> tuple[Features, ...]:
         """Return the features of rows before and after every layer: 2 + 2 deepest of them."""
         found = [features]
@@ -145,6 +150,12 @@ class Rows:
 
 def diagonals(recursion: Recursion, var: Tensor, values: Values) -> list[Tensor]:
     """Return a recursion's kernels of rows with themselves, by their input variances (n, 1)."""
+    if recursion.homogeneous and not torch.is_grad_enabled():
+        return [var * K for K in known_constants(recursion, float(values["weight_var"]), 0.0, 1.0)]
+    return _measured_diagonals(recursion, var, values)
+
+
+def _measured_diagonals(recursion: Recursion, var: Tensor, values: Values) -> list[Tensor]:
     rows = recursion.rows(Features.of(var), values)
     return recursion(coincident_state(rows[0]), rows, rows, values)
 
@@ -154,7 +165,7 @@ def known_constants(
     recursion: Recursion, weight_var: float, bias_var: float, scale2: float
 ) -> tuple[float, ...]:
     var, w, b = torch.tensor([scale2, weight_var, bias_var], dtype=torch.float64)
-    found = diagonals(recursion, var.reshape(1, 1), {"weight_var": w, "bias_var": b})
+    found = _measured_diagonals(recursion, var.reshape(1, 1), {"weight_var": w, "bias_var": b})
     return tuple(K.item() for K in found)
 
 

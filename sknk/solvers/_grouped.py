@@ -165,9 +165,13 @@ class GroupedPosterior:
         return torch.stack([OnlinePosterior.variance(v, diag) for v in V], dim=1)
 
     def _precision(self) -> Tensor:
-        return 1.0 + sum((law.z[:, -1].square().sum() for law in self.groups), torch.zeros(()))
+        return 1.0 + self._target_gram()[-1, -1]
 
     def _shared_mean(self) -> Tensor:
         """Return m of every target, (r,)."""
-        sums = torch.stack([law.z[:, -1] @ law.z[:, :-1] for law in self.groups]).sum(0)
-        return sums / self._precision()
+        gram = self._target_gram()
+        return gram[-1, :-1] / (1.0 + gram[-1, -1])
+
+    def _target_gram(self) -> Tensor:
+        """Return the sum of z_a' z_a, w_a' z_a and w_a' w_a, (r + 1, r + 1)."""
+        return torch.stack([law.target_gram for law in self.groups]).sum(0)

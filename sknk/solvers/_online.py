@@ -11,6 +11,7 @@ row of L.
 
 import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -166,6 +167,11 @@ class OnlinePosterior(Frozen):
         kept[torch.as_tensor(index, device=self.y.device)] = False
         y = self.y[kept]
         return type(self)(factor, y, self.noise[kept], factor.half_solve(y))
+
+    @cached_property
+    def target_gram(self) -> Tensor:
+        """Products z' z = y' (K + diag(s2))^-1 y of several targets, (r, r)."""
+        return self.z.mT @ self.z
 
     def forked(self) -> Self:
         """Return the same, whose appends copy instead of taking this one's spare room."""

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sknk.kernels import ABReLU, Abs, LeakyReLU, ReLU
+from sknk.kernels._activation import as_activation
+from sknk.kernels._recursion import Recursion, diagonals
 from tests.kernels.probes import activate, one, state_of_variances
 from tests.reference.kernels import abrelu
 
@@ -89,3 +91,22 @@ def test_linear_rectifier_is_the_identity_up_to_scale(slope):
 def test_impossible_slopes_raise(a, b):
     with pytest.raises(ValueError, match=r"ABReLU\(.*has slopes .*; expected finite slopes"):
         ABReLU(a, b)
+
+
+@pytest.mark.parametrize("activation", ["relu", LeakyReLU(0.3), ABReLU(-0.5, 1.5), Abs()])
+@pytest.mark.parametrize("fan_ins", [None, (3, 512)])
+def test_diagonals_that_are_written_down_are_those_of_the_layers(activation, fan_ins):
+    outputs = ((3, "nngp"), (1, "ntk"), (3, "ntk"))
+    recursion = Recursion(as_activation(activation), False, 1, fan_ins, outputs)
+    var = torch.tensor([[0.0], [1e-6], [0.7], [1e6]], dtype=torch.float64)
+    values = {"weight_var": torch.tensor(1.7).double(), "bias_var": torch.tensor(0.0).double()}
+    assert recursion.homogeneous
+    measured = diagonals(recursion, var, values)  # autograd goes through the layers
+    with torch.no_grad():
+        written = diagonals(recursion, var, values)
+    torch.testing.assert_close(written, measured, rtol=1e-14, atol=0.0)
+
+
+def test_biases_and_other_activations_are_not_homogeneous():
+    for activation, biased in (("relu", True), ("erf", False)):
+        assert not Recursion(as_activation(activation), biased, 0, None, ((1, "ntk"),)).homogeneous
