@@ -26,11 +26,9 @@ from sknk.kernels import NTK, Normalized
 SMALL = {"digits": 10, "wine": 10, "breast_cancer": 10}
 LARGE = {"mushroom": 3, "magic": 3, "shuttle": 3, "adult": 3, "covertype": 3, "mnist": 3}
 T, T_NEURAL = 10_000, 2000
-OURS = {
-    "NTK-UCB": NTKUCB(),
-    "NTK-UCB, disjoint": NTKUCB(encoding="disjoint"),
-}
+OURS = {"NTK-UCB": NTKUCB()}
 BESIDE = {  # on the small tables
+    "NTK-UCB, disjoint": NTKUCB(encoding="disjoint"),
     "linear UCB, ours": NTKUCB(Normalized(NTK(depth=0, bias_var=0.0))),
     "NTK-TS": NTKThompsonSampling(),
     "NTK-TS, beta=0.3": NTKThompsonSampling(beta=0.3),

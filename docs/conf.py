@@ -66,6 +66,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "abort_on_example_error": True,
     "plot_gallery": "True",
+    "parallel": min(2, os.cpu_count() or 1),
     "backreferences_dir": None,
     "reference_url": {"sknk": None},
 }

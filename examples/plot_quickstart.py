@@ -39,7 +39,7 @@ from sknk.kernels import NNGP, NTK
 
 def kernel_grid(step: str) -> list[dict[str, list]]:
     """Return the grid of kernels and ridges for one pipeline step."""
-    alphas = [0.001, 0.01, 0.1, 1.0, 10.0]
+    alphas = [0.01, 0.1, 1.0]
     shared = {f"{step}__kernel__bias_var": [0.0, 0.1], f"{step}__alpha": alphas}
     return [
         {
