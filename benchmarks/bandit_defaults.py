@@ -4,12 +4,16 @@ Regret of NTK-UCB on tables that `bandits.py` does not score, over depth, `beta`
 `noise_variance`: 1000 rounds of one order of six tables with every setting, and of two further
 orders with the best dozen. What is compared is the mean over tables of the regret relative to the
 table's best setting. A dozen that a thousand rounds hardly tell apart may differ over horizons as
-long as those that are scored: of the dozen, settings of depth 2 (the default) play 3000 rounds of
-the twelve tables of the collection with at least 5000 rows that are not scored; the best of them is
-the default. Thompson sampling takes its `noise_variance` over, and plays its own `beta`.
+long as those that are scored: of the dozen, settings of depth 2 play 3000 rounds of the twelve
+tables of the collection with at least 5000 rows that are not scored.
+
+Rewards in standard deviations around their mean (`normalize_reward`) play both as well, with some
+settings of depth 2. The default is one of these: as good as the best of plain rewards over both
+horizons, and fit for rewards of any unit. Thompson sampling takes its kernel and `noise_variance`
+over, and plays its own `beta`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -45,65 +49,72 @@ LONG = (
     "uci121/waveform-noise",
 )
 DEPTHS, BETAS, NOISES = (1, 2, 3), (0.1, 0.3, 0.5, 1.0, 2.0), (0.01, 0.03, 0.1, 0.3)
+DRAW_BETAS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+NORMALIZED = ((0.5, 0.01), (1.0, 0.01), (1.0, 0.03), (1.0, 0.1), (1.5, 0.03), (2.0, 0.01))
+NORMALIZED_LONG = ((0.7, 0.01), (1.0, 0.01), (1.0, 0.03))
 DEPTH, N_ROUNDS, N_LONG, N_FINALISTS, ORDERS = 2, 1000, 3000, 12, range(3)
 
-Point = tuple[int, float, float]
-Policies = dict[Point, NTKUCB | NTKThompsonSampling]
+Policies = Mapping[str, NTKUCB | NTKThompsonSampling]
 
 
 def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
     """Play every setting on every table, and the best ones again."""
-    store = Store(folder, __file__)
+    play = Play(Store(folder, __file__), quick)
     grid = list(product(DEPTHS, BETAS, NOISES))[: 3 if quick else None]
-    names, n_rounds = (TABLES[4:5], 100) if quick else (TABLES, N_ROUNDS)
-    few = ORDERS[: 2 if quick else None]
-
-    def regrets(policies: Policies, orders: range) -> np.ndarray:
-        return np.array([of_table(store, name, policies, n_rounds, orders) for name in names])
-
-    first = regrets({point: upper_bounds(*point) for point in grid}, ORDERS[:1])
+    first = play({named(*point): ucb(*point) for point in grid}, ORDERS[:1])
     best = np.argsort(relative(first).mean(axis=0))[: 2 if quick else N_FINALISTS]
-    finalists = [grid[i] for i in best]
-    last = relative(regrets({point: upper_bounds(*point) for point in finalists}, few))
-    mean, error = last.mean(axis=0), last.std(axis=0) / np.sqrt(len(names))
-    order = np.argsort(mean)
-    close = mean <= mean[order[0]] + error[order[0]]
-    longer = {} if quick else of_long(store, finalists)
-    default = min(longer, key=longer.__getitem__, default=finalists[order[0]])
-    settings = [(default[0], beta, default[2]) for beta in BETAS]
-    drawn = relative(regrets({point: sampling(*point) for point in settings}, ORDERS[:1]))
+    finalists = {named(*grid[i]): ucb(*grid[i]) for i in best}
+    last = play(finalists, ORDERS[: 2 if quick else None])
+    short = [(DEPTH, *point, True) for point in NORMALIZED[: 2 if quick else None]]
+    longer = [(DEPTH, *point, True) for point in NORMALIZED_LONG]
+    units = {named(*point): ucb(*point) for point in short}
+    both = np.hstack([first, play(units, ORDERS[:1])])
+    long: dict[str, Any] = {n: policy for n, policy in finalists.items() if f"depth {DEPTH}" in n}
+    long |= {named(*point): ucb(*point) for point in longer}
+    of_long = last[:, :0] if quick else Play(play.store, quick, LONG, N_LONG)(long, ORDERS[:1])
+    draws = {f"beta {beta}": sampling(beta) for beta in DRAW_BETAS}
     return {
-        "settings": "depth, beta, noise_variance",
-        "orders": len(few),
-        "default": default,
-        "relative_regret_of_3000_rounds": lines(list(longer), longer.values()),
-        "relative_regret": [[*finalists[i], rounded(mean[i])] for i in order],
-        "within_one_standard_error": [finalists[i] for i in order if close[i]],
-        "thompson_sampling": lines(settings, drawn.mean(axis=0)),
-        "one_order": lines(grid, relative(first).mean(axis=0)),
+        "finalists_of_three_orders": lines(finalists, last),
+        "one_order": lines([*(named(*point) for point in grid), *units], both),
+        "3000_rounds": {} if quick else lines(long, of_long),
+        "thompson_sampling": lines(draws, play(draws, ORDERS[:1])),
         "regret_of_one_order": {
-            name: {str(point): rounded(value) for point, value in zip(grid, of, strict=True)}
-            for name, of in zip(names, first, strict=True)
+            name: [rounded(value) for value in of]
+            for name, of in zip(play.tables, first, strict=True)
         },
-        "fits": store.counts(),
+        "fits": play.store.counts(),
     }
 
 
-def of_long(store: Store, finalists: list[Point]) -> dict[Point, float]:
-    """Return mean relative regret over the longer horizon, of the default depth."""
-    policies: Policies = {point: upper_bounds(*point) for point in finalists if point[0] == DEPTH}
-    regret = np.array([of_table(store, name, policies, N_LONG, ORDERS[:1]) for name in LONG])
-    return dict(zip(policies, relative(regret).mean(axis=0), strict=True))
+class Play:
+    """Regret of policies on tables, as an array of tables by policies.
 
+    Parameters
+    ----------
+    store : Store
+        Of single runs.
+    quick : bool
+        One table and few rounds.
+    tables : sequence of str
+        Names.
+    n_rounds : int
+        T.
+    """
 
-def of_table(
-    store: Store, name: str, policies: Policies, n_rounds: int, orders: range
-) -> list[float]:
-    """Return mean regret of every policy on a table."""
-    print(name, flush=True)
-    named = {str(point): policy for point, policy in policies.items()}
-    found = played(store, name, named, n_rounds, orders)
-    return [float(np.mean([run["regret"] for run in of])) for of in found.values()]
+    def __init__(
+        self, store: Store, quick: bool, tables: Sequence[str] = TABLES, n_rounds: int = N_ROUNDS
+    ) -> None:
+        self.store = store
+        self.tables, self.n_rounds = (tables[4:5], 100) if quick else (tables, n_rounds)
+
+    def __call__(self, policies: Policies, orders: range) -> np.ndarray:
+        """Return mean regret over the orders."""
+        return np.array([self._of_table(name, policies, orders) for name in self.tables])
+
+    def _of_table(self, name: str, policies: Policies, orders: range) -> list[float]:
+        print(name, flush=True)
+        found = played(self.store, name, policies, self.n_rounds, orders)
+        return [float(np.mean([run["regret"] for run in of])) for of in found.values()]
 
 
 def relative(regret: np.ndarray) -> np.ndarray:
@@ -111,24 +122,29 @@ def relative(regret: np.ndarray) -> np.ndarray:
     return np.asarray(regret / regret.min(axis=1, keepdims=True))
 
 
-def lines(points: list[Point], values: Iterable[float]) -> list[list[float]]:
-    """Return settings with what was found."""
-    return [[*point, rounded(value)] for point, value in zip(points, values, strict=True)]
+def lines(names: Policies | Sequence[str], regret: np.ndarray) -> dict[str, list[float]]:
+    """Return mean relative regret by setting, the least first, and its standard error."""
+    ratio = relative(regret)
+    mean, error = ratio.mean(axis=0), ratio.std(axis=0) / np.sqrt(len(ratio))
+    known = list(names)
+    return {known[i]: [rounded(mean[i]), rounded(error[i])] for i in np.argsort(mean)}
 
 
-def upper_bounds(depth: int, beta: float, noise: float) -> NTKUCB:
+def named(depth: int, beta: float, noise: float, units: bool = False) -> str:
+    """Return the name of a setting."""
+    return f"depth {depth}, beta {beta}, noise {noise}" + ", normalized" * units
+
+
+def ucb(depth: int, beta: float, noise: float, units: bool = False) -> NTKUCB:
     """Return NTK-UCB of one setting."""
-    return NTKUCB(kernel_of(depth), beta=beta, noise_variance=noise)
+    kernel = Normalized(NTK(depth=depth, bias_var=0.0))
+    return NTKUCB(kernel, beta=beta, noise_variance=noise, normalize_reward=units)
 
 
-def sampling(depth: int, beta: float, noise: float) -> NTKThompsonSampling:
-    """Return Thompson sampling of one setting."""
-    return NTKThompsonSampling(kernel_of(depth), beta=beta, noise_variance=noise)
-
-
-def kernel_of(depth: int) -> Normalized:
-    """Return the kernel of one depth."""
-    return Normalized(NTK(depth=depth, bias_var=0.0))
+def sampling(beta: float) -> NTKThompsonSampling:
+    """Return Thompson sampling with the kernel and noise of NTK-UCB's defaults."""
+    kernel = Normalized(NTK(depth=DEPTH, bias_var=0.0))
+    return NTKThompsonSampling(kernel, beta=beta, noise_variance=0.01, normalize_reward=True)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ BESIDE = {  # on the small tables
     "NTK-UCB, disjoint": NTKUCB(encoding="disjoint"),
     "linear UCB, ours": NTKUCB(Normalized(NTK(depth=0, bias_var=0.0))),
     "NTK-TS": NTKThompsonSampling(),
-    "NTK-TS, beta=0.3": NTKThompsonSampling(beta=0.3),
     "NTK epsilon-greedy": NTKEpsilonGreedy(),
 }
 RECIPE = [(1e-5, 1e-5), (1e-3, 1e-3), (1e-1, 1e-1)]  # nu and lambda

@@ -39,7 +39,7 @@ rounds = classification_problem(X, y, n_rounds=400, random_state=0)
 policies = {
     "NTK, upper bounds": NTKUCB(),
     "NTK, best mean": NTKEpsilonGreedy(epsilon=0.05),
-    "NTK, draws": NTKThompsonSampling(beta=0.2),
+    "NTK, draws": NTKThompsonSampling(),
 }
 played = simulate(policies, rounds, random_state=0)
 for name, regret in played.final().items():

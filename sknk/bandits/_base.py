@@ -303,6 +303,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         """Drop what followed from what was known before."""
         self._expected: Belief | None = None
         self._looked: tuple[np.ndarray, Look] | None = None
+        self._units = self._measured_units()
 
     @property
     def _belief(self) -> Belief:
@@ -351,14 +352,15 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         rows = self._history.X.rows
         return as_tensor(X, rows.device, rows.dtype), as_tensor(codes, rows.device, torch.int64)
 
-    def _units(self) -> tuple[float, float]:
+    def _measured_units(self) -> tuple[float, float]:
         """Return centre and scale of rewards: 0 and 1 unless they are normalized."""
         if not self.normalize_reward or not len(self._history):
             return 0.0, 1.0
         reward, weight = self._history.kept()
         centre = np.average(reward, weights=weight)
         spread = np.sqrt(np.average((reward - centre) ** 2, weights=weight))
-        return float(centre), float(spread) or 1.0
+        differ = spread > 1e-12 * np.abs(reward).max()  # not by rounding alone
+        return float(centre), float(spread) if differ else 1.0
 
     def _checked_contexts(self, X: Any, *, reset: bool) -> np.ndarray:
         """Validate contexts as float64."""

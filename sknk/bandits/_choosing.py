@@ -211,11 +211,11 @@ class ChoosingMixin:
 
     def _mean(self: Any, look: Look) -> Tensor:
         """Return expected rewards, (m, n_codes), in their units."""
-        both, (centre, _) = look.mean(), self._units()
+        both, (centre, _) = look.mean(), self._units
         return both[..., 0] + centre * (1.0 - both[..., 1])
 
     def _std(self: Any, look: Look) -> Tensor:
-        return look.variance().sqrt() * self._units()[1]
+        return look.variance().sqrt() * self._units[1]
 
     def _by(self: Any, X: Any, rule: Callable[[Look], Tensor]) -> np.ndarray:
         """Return what a rule says of every round and arm that is offered, (n, K, ...)."""

@@ -29,16 +29,16 @@ class NTKEpsilonGreedy(KernelBandit):
         As of :class:`NTKUCB`.
     epsilon : float or callable, default=0.05
         Probability of an arm at random; a callable takes the round, from 1.
-    noise_variance : float, default=0.1
-        lambda, variance of a reward around its mean; units of the kernel.
+    noise_variance : float, default=0.01
+        lambda, variance of a reward around its mean; as of :class:`NTKUCB`.
     encoding : {"joint", "disjoint", "features", "columns"}, default="joint"
         How contexts and arms are put together, as of :class:`NTKUCB`.
     actions : array-like of shape (K,) or None, default=None
         Labels of all arms; None is those that ``fit`` sees.
     arm_features : array-like of shape (K, p) or None, default=None
         For ``encoding="features"``, in the order of ``arms_``.
-    normalize_reward : bool, default=False
-        Judge rewards in standard deviations around their mean.
+    normalize_reward : bool, default=True
+        Judge rewards in standard deviations around their mean, as :class:`NTKUCB` does.
     memory : int, float or None, default=None
         How old rounds fade, as of :class:`NTKUCB`.
     budget : int or None, default=None
@@ -89,11 +89,11 @@ class NTKEpsilonGreedy(KernelBandit):
         kernel: Any = None,
         *,
         epsilon: float | Callable[[int], float] = 0.05,
-        noise_variance: float = 0.1,
+        noise_variance: float = 0.01,
         encoding: str = "joint",
         actions: Any = None,
         arm_features: Any = None,
-        normalize_reward: bool = False,
+        normalize_reward: bool = True,
         memory: int | float | None = None,
         budget: int | None = None,
         random_state: Any = None,

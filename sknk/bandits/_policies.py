@@ -38,7 +38,7 @@ class ConfidentBandit(KernelBandit):
     def beta_(self) -> float:
         """The factor of standard deviations in the round that comes."""
         t = self.n_rounds_ + 1
-        scale = self._units()[1]  # standard deviations come in units of rewards
+        scale = self._units[1]  # standard deviations come in units of rewards
         known = Confidence(
             self.norm_bound / scale, self.noise_scale / scale, self.delta, self.noise_variance
         )
@@ -64,11 +64,13 @@ class NTKUCB(ConfidentBandit):
         `beta` and `noise_variance` mean the same at every depth. Contexts of unit norm suit it.
     beta : float, "theory", "gp-ucb" or callable, default=1.0
         Factor of standard deviations, dimensionless. "theory" is the self-normalized bound
-        B + R (2 (I_t + log 1/delta) / lambda)^1/2, which holds at all contexts and rounds at once;
+        B + R (2 (I_t + log 1/delta) / lambda)^1/2, which holds at all contexts and rounds at once
+        where rewards are taken as they are (`normalize_reward` False);
         "gp-ucb" is (2 log(K t^2 pi^2 / 6 delta))^1/2 (Srinivas et al. 2012, theorem 1). A callable
         takes the round, from 1, and the information gain.
-    noise_variance : float, default=0.1
-        lambda, variance of a reward around its mean; units of the kernel.
+    noise_variance : float, default=0.01
+        lambda, variance of a reward around its mean; units of the kernel, which are the variance of
+        rewards if `normalize_reward`.
     encoding : {"joint", "disjoint", "features", "columns"}, default="joint"
         "joint": x in the block of its arm in R^{K d}, zeros elsewhere (never made); arms learn
         from each other what networks would. "disjoint": arms have nothing in common. "features":
@@ -78,8 +80,9 @@ class NTKUCB(ConfidentBandit):
         Labels of all arms; None is those that ``fit`` sees.
     arm_features : array-like of shape (K, p) or None, default=None
         For ``encoding="features"``, in the order of ``arms_``.
-    normalize_reward : bool, default=False
-        Judge rewards in standard deviations around their mean, both of the rounds so far.
+    normalize_reward : bool, default=True
+        Judge rewards in standard deviations around their mean, both of the rounds so far, so that
+        `beta` and `noise_variance` suit rewards of any unit. False takes them as they are.
     memory : int, float or None, default=None
         For rewards that drift: the last so many rounds count, or a power of this number between 0
         and 1 to their age weighs them, until they weigh less than 0.001: so many rounds are
@@ -141,11 +144,11 @@ class NTKUCB(ConfidentBandit):
         kernel: Any = None,
         *,
         beta: Schedule = 1.0,
-        noise_variance: float = 0.1,
+        noise_variance: float = 0.01,
         encoding: str = "joint",
         actions: Any = None,
         arm_features: Any = None,
-        normalize_reward: bool = False,
+        normalize_reward: bool = True,
         memory: int | float | None = None,
         budget: int | None = None,
         norm_bound: float = 1.0,

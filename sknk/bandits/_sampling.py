@@ -73,7 +73,7 @@ class DrawingMixin:
             noise = symmetric_roots(look.covariance()) @ noise
         else:
             noise = look.variance().sqrt()[:, :, None] * noise
-        return mean[:, :, None] + self.beta_ * self._units()[1] * noise
+        return mean[:, :, None] + self.beta_ * self._units[1] * noise
 
     def __sklearn_tags__(self: Any) -> Tags:
         """Choose by chance."""
@@ -95,23 +95,23 @@ class NTKThompsonSampling(DrawingMixin, ConfidentBandit):
     ----------
     kernel : kernel or None, default=None
         As of :class:`NTKUCB`.
-    beta : float, "theory", "gp-ucb" or callable, default=1.0
+    beta : float, "theory", "gp-ucb" or callable, default=0.3
         Factor of standard deviations of draws, as of :class:`NTKUCB`.
     draws : {"joint", "independent"}, default="joint"
         Of all arms together by their covariance, or of each arm by its variance.
     optimism : int or "auto", default="auto"
         How many draws each arm has, of which the largest counts (Hwang, Chai and Oh 2023, CN-TS).
         "auto" is 1 for a single arm, and :func:`optimistic_draws` for a set.
-    noise_variance : float, default=0.1
-        lambda, variance of a reward around its mean; units of the kernel.
+    noise_variance : float, default=0.01
+        lambda, variance of a reward around its mean; as of :class:`NTKUCB`.
     encoding : {"joint", "disjoint", "features", "columns"}, default="joint"
         How contexts and arms are put together, as of :class:`NTKUCB`.
     actions : array-like of shape (K,) or None, default=None
         Labels of all arms; None is those that ``fit`` sees.
     arm_features : array-like of shape (K, p) or None, default=None
         For ``encoding="features"``, in the order of ``arms_``.
-    normalize_reward : bool, default=False
-        Judge rewards in standard deviations around their mean.
+    normalize_reward : bool, default=True
+        Judge rewards in standard deviations around their mean, as :class:`NTKUCB` does.
     memory : int, float or None, default=None
         How old rounds fade, as of :class:`NTKUCB`.
     budget : int or None, default=None
@@ -168,14 +168,14 @@ class NTKThompsonSampling(DrawingMixin, ConfidentBandit):
         self,
         kernel: Any = None,
         *,
-        beta: Schedule = 1.0,
+        beta: Schedule = 0.3,
         draws: str = "joint",
         optimism: int | str = "auto",
-        noise_variance: float = 0.1,
+        noise_variance: float = 0.01,
         encoding: str = "joint",
         actions: Any = None,
         arm_features: Any = None,
-        normalize_reward: bool = False,
+        normalize_reward: bool = True,
         memory: int | float | None = None,
         budget: int | None = None,
         norm_bound: float = 1.0,

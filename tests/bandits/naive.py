@@ -1,11 +1,16 @@
 """Bandits by the formula: one dense matrix of all rounds, solved anew every time."""
 
+from functools import partial
+
 import numpy as np
 
+from sknk.bandits import NTKUCB, NTKThompsonSampling
 from sknk.kernels import NTK, Normalized
 
 KERNEL = Normalized(NTK(depth=2, bias_var=0.0))
 S2 = 0.1
+PLAIN = {"noise_variance": S2, "normalize_reward": False}  # what the formulas are of
+ucb, sampling = partial(NTKUCB, **PLAIN), partial(NTKThompsonSampling, **PLAIN)
 
 
 def log(n=40, d=4, arms=3, seed=0, unit=True):

@@ -11,7 +11,7 @@ from sknk.bandits import (
     simulate,
 )
 from sknk.kernels import NTK
-from tests.bandits.naive import log
+from tests.bandits.naive import log, ucb
 
 OPTIONS = [
     {},
@@ -69,7 +69,7 @@ def test_a_dictionary_of_all_pairs_is_exact(options, monkeypatch):
 def test_dictionaries_are_drawn_as_rounds_come_and_never_starve():
     X, arm, reward = log(200)
     y, Q = bandit_target(arm, reward), log(30, seed=5)[0]
-    policy = NTKUCB(budget=60, random_state=0, actions=range(3)).initialize(4)
+    policy = ucb(budget=60, random_state=0, actions=range(3)).initialize(4)
     built = []
     for row in range(200):
         policy.partial_fit(X[row : row + 1], y[row : row + 1])
@@ -80,11 +80,11 @@ def test_dictionaries_are_drawn_as_rounds_come_and_never_starve():
     assert (drawn[2:] <= np.ceil(1.25 * drawn[1:-1])).all()
     assert 60 <= policy._known.now.n_rows <= 75
     mean, std = policy.predict_reward(Q, True)
-    exact = NTKUCB().fit(X, y)
+    exact = ucb().fit(X, y)
     true_mean, true_std = exact.predict_reward(Q, True)
     assert (std > 0.99 * true_std).all()
     assert (np.abs(mean - true_mean) < 2 * std).mean() > 0.95  # errors are those it admits
-    again = NTKUCB(budget=60, random_state=0, actions=range(3)).initialize(4)
+    again = ucb(budget=60, random_state=0, actions=range(3)).initialize(4)
     for row in range(200):
         again.partial_fit(X[row : row + 1], y[row : row + 1])
     np.testing.assert_array_equal(again.predict_reward(Q), policy.predict_reward(Q))
@@ -93,7 +93,7 @@ def test_dictionaries_are_drawn_as_rounds_come_and_never_starve():
 def test_budgets_take_pending_rounds_and_new_arms():
     X, arm, reward = log(60)
     y, Q = bandit_target(arm, reward), log(7, seed=5)[0]
-    policy = NTKUCB(budget=20, random_state=0, encoding="disjoint").fit(X, y)
+    policy = ucb(budget=20, random_state=0, encoding="disjoint").fit(X, y)
     mean, std = policy.predict_reward(Q, True)
     policy.add_pending(Q, [0] * 7)
     then, less = policy.predict_reward(Q, True)

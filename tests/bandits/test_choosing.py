@@ -20,7 +20,7 @@ from sknk.bandits import (
     optimistic_draws,
 )
 from sknk.kernels import NTK, Normalized
-from tests.bandits.naive import joint, log, posterior
+from tests.bandits.naive import PLAIN, joint, log, posterior
 from tests.cases import BANDITS
 
 CLASSES = [NTKUCB, NTKThompsonSampling, NTKEpsilonGreedy]
@@ -43,7 +43,7 @@ def test_bounds_are_means_and_deviations():
     X, arm, reward = log()
     mean, covariance, _ = posterior(joint, X, arm, reward, Q(), 3)
     bound = mean + 0.7 * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-    policy = fitted(beta=0.7)
+    policy = fitted(beta=0.7, **PLAIN)
     np.testing.assert_allclose(policy.decision_function(Q()), bound, rtol=1e-9)
     np.testing.assert_array_equal(policy.predict(Q()), NAMES[bound.argmax(1)])
     np.testing.assert_array_equal(policy.predict(Q(), exploit=True), NAMES[mean.argmax(1)])
@@ -54,14 +54,14 @@ def test_bounds_are_means_and_deviations():
 
 def test_an_arm_nobody_played_has_its_prior():
     X, arm, reward = log()
-    policy = NTKUCB(actions=range(4), encoding="disjoint", beta=2.0)
+    policy = NTKUCB(actions=range(4), encoding="disjoint", beta=2.0, normalize_reward=False)
     policy.fit(X, bandit_target(arm, reward))
     np.testing.assert_allclose(policy.decision_function(Q())[:, 3], 2.0)  # beta k(x, x)^1/2
 
 
 @pytest.mark.parametrize("encoding", ["joint", "disjoint"])
 def test_draws_have_the_posterior_law(encoding):
-    policy = fitted(NTKThompsonSampling, encoding=encoding, beta=0.5, n=12)
+    policy = fitted(NTKThompsonSampling, encoding=encoding, beta=0.5, n=12, **PLAIN)
     X, one = log(1, seed=5)[0], policy._belief
     look = one.look(policy._tensors(X, np.zeros(1, int))[0])
     drawn = policy._drawn(look, np.random.RandomState(1), 20_000)[0].numpy()
@@ -69,7 +69,7 @@ def test_draws_have_the_posterior_law(encoding):
     np.testing.assert_allclose(drawn.mean(1), mean[0], atol=5 * 0.5 * std.max() / 20_000**0.5)
     wanted = 0.25 * look.covariance()[0].numpy()
     np.testing.assert_allclose(np.cov(drawn), wanted, atol=0.04 * wanted.max())
-    independent = fitted(NTKThompsonSampling, encoding=encoding, draws="independent", n=12)
+    independent = fitted(NTKThompsonSampling, encoding=encoding, draws="independent", n=12, **PLAIN)
     drawn = independent._drawn(look, np.random.RandomState(1), 20_000)[0].numpy()
     assert np.abs(np.corrcoef(drawn) - np.eye(3)).max() < 0.03
 
@@ -102,7 +102,7 @@ def test_chance_plays_every_arm_with_its_share():
 def test_factors_follow_their_formulas():
     ucb = fitted(beta="gp-ucb", delta=0.05)
     assert ucb.beta_ == pytest.approx(np.sqrt(2 * np.log(3 * 41**2 * np.pi**2 / 0.3)))
-    ucb = fitted(beta="theory", norm_bound=2.0, noise_scale=0.3, delta=0.05)
+    ucb = fitted(beta="theory", norm_bound=2.0, noise_scale=0.3, delta=0.05, **PLAIN)
     spent = 2 * (ucb.information_gain_ + np.log(1 / 0.05))
     assert ucb.beta_ == pytest.approx(2.0 + 0.3 / np.sqrt(0.1) * np.sqrt(spent))
     seen = []
@@ -145,7 +145,7 @@ def test_oracles_that_return_no_set_are_named(answer):
 
 def test_optimistic_draws_are_the_largest_of_some():
     assert [optimistic_draws(k) for k in (1, 2, 4, 8)] == [1, 15, 28, 41]
-    many = fitted(NTKThompsonSampling, optimism=50, draws="independent")
+    many = fitted(NTKThompsonSampling, beta=1.0, optimism=50, draws="independent")
     mean, std = many.predict_reward(Q(), return_std=True)
     found = np.mean([(many.decision_function(Q()) - mean) / std for _ in range(50)])
     assert found == pytest.approx(2.249, abs=0.1)  # the mean of the largest of 50 normals
@@ -159,7 +159,7 @@ def test_optimistic_draws_are_the_largest_of_some():
 
 
 def test_all_arms_of_a_set_are_learned_from():
-    policy = fitted(n=10)
+    policy = fitted(n=10, **PLAIN)
     x = Q(1)
     chosen = policy.select_set(x, 2)[0]
     policy.partial_fit(np.repeat(x, 2, axis=0), bandit_target(chosen, [0.3, 0.9]))

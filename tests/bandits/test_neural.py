@@ -9,7 +9,7 @@ from sknk.bandits import NeuralTS, NeuralUCB, bandit_target, simulate, synthetic
 from sknk.kernels import EmpiricalNTK
 from sknk.networks import PowerMLP
 from sknk.networks._gradients import output_gradients
-from tests.bandits.naive import log
+from tests.bandits.naive import log, ucb
 
 S2 = 0.1
 
@@ -124,13 +124,12 @@ def test_a_wide_network_at_its_start_is_the_tangent_kernels_process():
     ).fit(X, bandit_target(arm, reward))
     Q = log(5, seed=5)[0]
     assert np.abs(wide.predict_reward(Q)).max() < 1e-12  # untrained: it starts as zero
-    from sknk.bandits import NTKUCB
     from sknk.kernels import NTK
 
     # PowerMLP has no division in the first layer and one by the number of layers at the end.
     kernel = NTK(depth=1, normalize=False, weight_var=2.0)
     kernel = (1.0 / float(kernel(Q[:1] * 2.0)[0, 0])) * kernel
-    exact = NTKUCB(kernel).fit(2.0 * X, bandit_target(arm, reward))  # |2 x|^2 = d
+    exact = ucb(kernel).fit(2.0 * X, bandit_target(arm, reward))  # |2 x|^2 = d
     std = exact.predict_reward(2.0 * Q, return_std=True)[1]
     np.testing.assert_allclose(wide.predict_reward(Q, return_std=True)[1], std, rtol=0.1)
 

@@ -221,7 +221,8 @@ def test_replay_corrects_unequal_propensities():
 
 def test_replay_without_a_match_is_nan():
     X, y, _, _ = log(20)
-    only = NTKUCB(actions=[0, 1, 2, 3]).fit(X, bandit_target(np.full(20, 3), np.full(20, 50.0)))
+    one = NTKUCB(actions=[0, 1, 2, 3], normalize_reward=False)
+    only = one.fit(X, bandit_target(np.full(20, 3), np.full(20, 50.0)))
     found = progressive_replay(only, X[:5], y[:5])
     assert np.isnan(found.value)
     assert found.n_matched == 0

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.gaussian_process.kernels import RBF
 
-from sknk.bandits import NTKUCB, NTKThompsonSampling, bandit_target
+from sknk.bandits import bandit_target
 from sknk.kernels import NNGP, NTK, EmpiricalNTK, Normalized
-from tests.bandits.naive import KERNEL, S2, disjoint, joint, log, posterior
+from tests.bandits.naive import KERNEL, S2, disjoint, joint, log, posterior, sampling, ucb
 from tests.cases import ANY_WIDTH
 
 OF = {"joint": joint, "disjoint": disjoint}
@@ -26,13 +26,13 @@ def check(policy, X, arm, reward, n_arms=3, of=joint, kernel=KERNEL, noise=S2, Q
 @pytest.mark.parametrize("block", [1, 3, 40])
 def test_learning_in_blocks_is_solving_at_once(encoding, block):
     X, arm, reward = log()
-    policy = NTKUCB(encoding=encoding, actions=range(3), random_state=0).initialize(X.shape[1])
+    policy = ucb(encoding=encoding, actions=range(3), random_state=0).initialize(X.shape[1])
     for start in range(0, len(X), block):
         rows = slice(start, start + block)
         policy.predict(X[rows])  # a look at one row is used by what learns it
         policy.partial_fit(X[rows], bandit_target(arm[rows], reward[rows]))
     check(policy, X, arm, reward, of=OF[encoding])
-    fitted = NTKUCB(encoding=encoding).fit(X, bandit_target(arm, reward))
+    fitted = ucb(encoding=encoding).fit(X, bandit_target(arm, reward))
     Q = log(7, seed=6)[0]
     np.testing.assert_allclose(policy.predict_reward(Q), fitted.predict_reward(Q), **CLOSE)
 
@@ -51,7 +51,7 @@ def test_learning_in_blocks_is_solving_at_once(encoding, block):
 @pytest.mark.parametrize("d", [1, 4])
 def test_joint_arms_are_explicit_blocks(kernel, d):
     X, arm, reward = log(d=d, unit=False)
-    policy = NTKUCB(kernel).fit(X, bandit_target(arm, reward))
+    policy = ucb(kernel).fit(X, bandit_target(arm, reward))
     check(policy, X, arm, reward, kernel=kernel, Q=log(7, d, seed=5, unit=False)[0])
     for row in range(3):  # and row by row
         policy.partial_fit(X[row : row + 1], bandit_target(arm[row : row + 1], [2.0]))
@@ -64,9 +64,9 @@ def test_one_factor_for_all_equals_one_for_each_arm(monkeypatch):
 
     X, arm, reward = log()
     y, Q = bandit_target(arm, reward), log(7, seed=5)[0]
-    each = NTKThompsonSampling(random_state=0).fit(X, y)
+    each = sampling(random_state=0).fit(X, y)
     monkeypatch.setattr(Orthogonal, "is_product", lambda self: False)
-    whole = NTKThompsonSampling(random_state=0).fit(X, y)
+    whole = sampling(random_state=0).fit(X, y)
     assert type(whole._belief) is not type(each._belief)
     for one, other in ((each, whole),):
         found, wanted = one.predict_reward(Q, return_std=True), other.predict_reward(Q, True)
@@ -77,7 +77,7 @@ def test_one_factor_for_all_equals_one_for_each_arm(monkeypatch):
 
 def test_radial_kernels_see_distances_between_blocks():
     X, arm, reward = log(unit=False)
-    policy = NTKUCB(RBF(1.5)).fit(X, bandit_target(arm, reward))
+    policy = ucb(RBF(1.5)).fit(X, bandit_target(arm, reward))
     # Explicit blocks, not scaled: an RBF does not divide by the number of columns.
     Q = log(7, seed=5)[0]
     unscaled = lambda k, X, a, Y, b, n: joint(  # noqa: E731
@@ -93,8 +93,8 @@ def test_kernels_that_turn_with_rows_have_no_joint_encoding(kernel):
     X, arm, reward = log()
     y = bandit_target(arm, reward)
     with pytest.raises(ValueError, match="changes when rows are rotated"):
-        NTKUCB(kernel).fit(X, y)
-    policy = NTKUCB(kernel, encoding="disjoint").fit(X, y)
+        ucb(kernel).fit(X, y)
+    policy = ucb(kernel, encoding="disjoint").fit(X, y)
     check(policy, X, arm, reward, of=disjoint, kernel=kernel)
 
 
@@ -102,7 +102,7 @@ def test_one_row_does_not_hide_that_a_kernel_turns():
     X, arm, reward = log(5)
     kernel = RBF([1.0, 1.0, 1.0, 10.0])
     with pytest.raises(ValueError, match="changes when rows are rotated"):
-        NTKUCB(kernel, actions=range(3)).fit(X[:1], bandit_target(arm[:1], reward[:1]))
+        ucb(kernel, actions=range(3)).fit(X[:1], bandit_target(arm[:1], reward[:1]))
 
 
 def test_features_of_arms_follow_contexts():
@@ -112,7 +112,7 @@ def test_features_of_arms_follow_contexts():
     def of(kernel, X, arm, Y, other, n_arms):
         return kernel(np.hstack([X, Z[arm]]), np.hstack([Y, Z[other]]))
 
-    policy = NTKUCB(NTK(), encoding="features", arm_features=Z).fit(X, bandit_target(arm, reward))
+    policy = ucb(NTK(), encoding="features", arm_features=Z).fit(X, bandit_target(arm, reward))
     check(policy, X, arm, reward, of=of, kernel=NTK())
 
 
@@ -127,10 +127,10 @@ def test_columns_are_features_of_arms_in_this_round():
 
         return kernel(block(X, arm), block(Y, other))
 
-    policy = NTKUCB(NTK(), encoding="columns").fit(X, bandit_target(arm, reward))
+    policy = ucb(NTK(), encoding="columns").fit(X, bandit_target(arm, reward))
     check(policy, X, arm, reward, of=of, kernel=NTK(), Q=rng.normal(size=(5, d * arms)))
     with pytest.raises(ValueError, match="expected a multiple"):
-        NTKUCB(encoding="columns").fit(X[:, :5], bandit_target(arm, reward))
+        ucb(encoding="columns").fit(X[:, :5], bandit_target(arm, reward))
 
 
 # --- what fades, what repeats, what is to come ----------------------------------------------------
@@ -140,7 +140,7 @@ def test_columns_are_features_of_arms_in_this_round():
 @pytest.mark.parametrize("block", [1, 4])
 def test_a_window_keeps_the_last_rounds(encoding, block):
     X, arm, reward = log()
-    policy = NTKUCB(encoding=encoding, memory=10, actions=range(3)).initialize(X.shape[1])
+    policy = ucb(encoding=encoding, memory=10, actions=range(3)).initialize(X.shape[1])
     for start in range(0, len(X), block):
         rows = slice(start, start + block)
         policy.partial_fit(X[rows], bandit_target(arm[rows], reward[rows]))
@@ -152,7 +152,7 @@ def test_a_window_keeps_the_last_rounds(encoding, block):
 def test_a_window_of_one_factor_for_all():
     X, arm, reward = log()
     kernel = NTK(depth=1, bias_var=0.3)
-    policy = NTKUCB(kernel, memory=8, actions=range(3)).initialize(X.shape[1])
+    policy = ucb(kernel, memory=8, actions=range(3)).initialize(X.shape[1])
     for row in range(len(X)):
         policy.partial_fit(X[row : row + 1], bandit_target(arm[row : row + 1], [reward[row]]))
     check(policy, X[-8:], arm[-8:], reward[-8:], kernel=kernel)
@@ -160,12 +160,12 @@ def test_a_window_of_one_factor_for_all():
 
 def test_old_rounds_fade_by_a_power_of_their_age():
     X, arm, reward = log()
-    policy = NTKUCB(memory=0.9, actions=range(3)).initialize(X.shape[1])
+    policy = ucb(memory=0.9, actions=range(3)).initialize(X.shape[1])
     for row in range(len(X)):
         policy.partial_fit(X[row : row + 1], bandit_target(arm[row : row + 1], [reward[row]]))
     age = np.arange(len(X))[::-1]
     check(policy, X, arm, reward, noise=S2 / 0.9**age)
-    fitted = NTKUCB(memory=0.9).fit(X, bandit_target(arm, reward))
+    fitted = ucb(memory=0.9).fit(X, bandit_target(arm, reward))
     Q = log(7, seed=6)[0]
     np.testing.assert_allclose(policy.predict_reward(Q), fitted.predict_reward(Q), **CLOSE)
 
@@ -176,7 +176,7 @@ def test_equal_rounds_are_one_row_of_less_noise(block):
     many = np.random.default_rng(0).integers(6, size=60)
     X, arm = X[many], arm[many]
     reward = np.random.default_rng(1).normal(size=60)
-    policy = NTKUCB(actions=range(3)).initialize(X.shape[1])
+    policy = ucb(actions=range(3)).initialize(X.shape[1])
     for start in range(0, 60, block):
         rows = slice(start, start + block)
         policy.partial_fit(X[rows], bandit_target(arm[rows], reward[rows]))
@@ -188,7 +188,7 @@ def test_equal_rounds_are_one_row_of_less_noise(block):
 def test_pending_rounds_lower_variances_and_leave_means():
     X, arm, reward = log()
     y, Q = bandit_target(arm, reward), log(7, seed=5)[0]
-    policy = NTKUCB(actions=range(3)).fit(X[:30], y[:30])
+    policy = ucb(actions=range(3)).fit(X[:30], y[:30])
     mean, std = policy.predict_reward(Q, return_std=True)
     policy.add_pending(X[30:36], arm[30:36])
     then, less = policy.predict_reward(Q, return_std=True)
@@ -208,13 +208,24 @@ def test_pending_rounds_lower_variances_and_leave_means():
 def test_normalized_rewards_move_and_stretch_with_them():
     X, arm, reward = log()
     Q = log(7, seed=5)[0]
-    one = NTKUCB(normalize_reward=True).fit(X, bandit_target(arm, reward))
-    other = NTKUCB(normalize_reward=True).fit(X, bandit_target(arm, 50.0 + 7.0 * reward))
+    one = ucb(normalize_reward=True).fit(X, bandit_target(arm, reward))
+    other = ucb(normalize_reward=True).fit(X, bandit_target(arm, 50.0 + 7.0 * reward))
     np.testing.assert_allclose(
         other.decision_function(Q), 50.0 + 7.0 * one.decision_function(Q), rtol=1e-9
     )
     mean, _, _ = posterior(joint, X, arm, (reward - reward.mean()) / reward.std(), Q, 3)
     np.testing.assert_allclose(one.predict_reward(Q), reward.mean() + reward.std() * mean, **CLOSE)
+
+
+def test_equal_rewards_have_no_units_of_their_own():
+    X, arm, _ = log()
+    Q = log(7, seed=5)[0]
+    policy = ucb(normalize_reward=True).fit(X, bandit_target(arm, np.full(40, 0.3)))  # not a float
+    mean, std = policy.predict_reward(Q, return_std=True)
+    np.testing.assert_allclose(mean, 0.3, rtol=1e-12)
+    np.testing.assert_array_equal(
+        std, ucb().fit(X, bandit_target(arm, arm)).predict_reward(Q, True)[1]
+    )
 
 
 @pytest.mark.parametrize("memory", [60, 0.95])
@@ -223,7 +234,7 @@ def test_what_is_forgotten_sets_no_units(memory):
     X = log(400, seed=1)[0]
     reward = np.where(np.arange(400) < 200, 100.0, 0.0) + 0.1 * rng.normal(size=400)
     y = bandit_target(rng.integers(2, size=400), reward)
-    mean, std = NTKUCB(normalize_reward=True, memory=memory).fit(X, y).predict_reward(X[-5:], True)
+    mean, std = ucb(normalize_reward=True, memory=memory).fit(X, y).predict_reward(X[-5:], True)
     assert np.abs(mean).max() < 1.0
     assert std.max() < 2.0
 
@@ -233,7 +244,7 @@ def test_widths_of_theory_are_in_units_of_rewards():
     Q = log(7, seed=5)[0]
     found = []
     for scale in (1.0, 100.0):
-        policy = NTKUCB(
+        policy = ucb(
             beta="theory", normalize_reward=True, norm_bound=2.0 * scale, noise_scale=0.3 * scale
         ).fit(X, bandit_target(arm, scale * reward))
         found.append((policy.decision_function(Q) - policy.predict_reward(Q)) / scale)
