@@ -64,19 +64,19 @@ def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
     first = play({named(*point): ucb(*point) for point in grid}, ORDERS[:1])
     best = np.argsort(relative(first).mean(axis=0))[: 2 if quick else N_FINALISTS]
     finalists = {named(*grid[i]): ucb(*grid[i]) for i in best}
+    deep = [grid[i] for i in best if grid[i][0] == DEPTH]
     last = play(finalists, ORDERS[: 2 if quick else None])
     short = [(DEPTH, *point, True) for point in NORMALIZED[: 2 if quick else None]]
     longer = [(DEPTH, *point, True) for point in NORMALIZED_LONG]
     units = {named(*point): ucb(*point) for point in short}
     both = np.hstack([first, play(units, ORDERS[:1])])
-    long: dict[str, Any] = {n: policy for n, policy in finalists.items() if f"depth {DEPTH}" in n}
-    long |= {named(*point): ucb(*point) for point in longer}
-    of_long = last[:, :0] if quick else Play(play.store, quick, LONG, N_LONG)(long, ORDERS[:1])
+    long = {named(*point): ucb(*point) for point in (*deep, *longer)}
+    play_long = Play(play.store, quick, LONG, N_LONG)
     draws = {f"beta {beta}": sampling(beta) for beta in DRAW_BETAS}
     return {
         "finalists_of_three_orders": lines(finalists, last),
         "one_order": lines([*(named(*point) for point in grid), *units], both),
-        "3000_rounds": {} if quick else lines(long, of_long),
+        "3000_rounds": {} if quick else lines(long, play_long(long, ORDERS[:1])),
         "thompson_sampling": lines(draws, play(draws, ORDERS[:1])),
         "regret_of_one_order": {
             name: [rounded(value) for value in of]

@@ -88,7 +88,7 @@ def refitted(X: np.ndarray, n: int) -> list[tuple[int, float]]:
         start = time.perf_counter()
         same = arms[:t, None] == arms[None, :t]
         G = np.where(same, kernel(X[:t]), orthogonal)
-        G[np.diag_indices(t)] += 0.01
+        G[np.diag_indices(t)] += NTKUCB().noise_variance
         factor = cho_factor(G, lower=True, overwrite_a=True, check_finite=False)
         k = kernel(X[:t], X[t : t + 1])
         cross = np.where(arms[:t, None] == np.arange(K), k, orthogonal)
