@@ -24,12 +24,16 @@ def fingerprint(*parts: Any) -> str:
 
 
 def described(function: Any) -> Any:
-    """Return what tells a utility from others: its name, or a function's name, code and closure."""
+    """Return what tells a utility from others: its name, or what a function or an object holds."""
     if isinstance(function, str):
         return function
     code = getattr(function, "__code__", None)
     cells = getattr(function, "__closure__", None) or ()
     inside = [cell.cell_contents for cell in cells]
+    inside += [*(getattr(function, "__defaults__", None) or ())]
+    for held in (getattr(function, "__kwdefaults__", None), getattr(function, "__dict__", None)):
+        inside += sorted((held or {}).items())
+    inside = [fingerprint(part) if isinstance(part, np.ndarray) else part for part in inside]
     known = None if code is None else (code.co_code, code.co_consts, code.co_names)
     name = getattr(function, "__qualname__", repr(type(function)))
     return re.sub(r" at 0x[0-9a-f]+", "", repr((name, known, inside)))  # the same in any process
@@ -64,6 +68,8 @@ def _content(value: Any) -> Any:
         return repr(value), weights
     if isinstance(value, np.ndarray):
         return fingerprint(value)
+    if isinstance(value, np.random.RandomState):
+        return [_content(part) for part in value.get_state(legacy=True)]
     if isinstance(value, dict):
         return {name: _content(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

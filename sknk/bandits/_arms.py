@@ -6,10 +6,14 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array, column_or_1d
 
+from sknk.bandits._target import Feedback, check_kinds
+
 __all__ = ["Arms", "positions"]
 
 
-def positions(labels: np.ndarray, action: np.ndarray, whose: str) -> np.ndarray:
+def positions(
+    labels: np.ndarray, action: np.ndarray, whose: str, what: str = "Row {row} plays arm"
+) -> np.ndarray:
     """Return where actions stand among labels.
 
     Parameters
@@ -20,6 +24,8 @@ def positions(labels: np.ndarray, action: np.ndarray, whose: str) -> np.ndarray:
         Labels, repeated at will.
     whose : str
         End of the message: who does not know a label, and what to do.
+    what : str
+        Its beginning, before the label; {row} is where it stands.
 
     Returns
     -------
@@ -38,7 +44,8 @@ def positions(labels: np.ndarray, action: np.ndarray, whose: str) -> np.ndarray:
     found = order[np.minimum(place, len(order) - 1)]
     unknown = np.flatnonzero(labels[found] != action)
     if len(unknown):
-        raise ValueError(f"Row {unknown[0]} plays arm {action[unknown[0]]!r}, {whose}")
+        row = int(unknown[0])
+        raise ValueError(f"{what.format(row=row)} {action[row : row + 1].tolist()[0]!r}, {whose}")
     return found
 
 
@@ -52,10 +59,13 @@ class Arms:
         Labels of all arms that ever were, by code.
     code : ndarray of int of shape (K,)
         Codes of those that are offered.
+    Z : ndarray of float64 of shape (n_codes, p) or None
+        Features of all, where they have them.
     """
 
     every: np.ndarray
     code: np.ndarray
+    Z: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -90,10 +100,12 @@ class Arms:
         if declared is None:
             labels = np.unique(action)
         else:
-            labels = column_or_1d(np.asarray(declared))
-            _check_kinds(declared)
+            check_kinds(declared, "actions")
+            labels = column_or_1d(np.asarray(declared), input_name="actions")
             if not len(labels) or len(np.unique(labels)) < len(labels):
                 raise ValueError(f"`actions` is {declared!r}; expected different labels of arms.")
+        if labels.dtype == object:  # words, as tables hold them
+            labels = np.asarray(labels.tolist())
         return cls(labels, np.arange(len(labels)))
 
     def codes(self, action: np.ndarray) -> np.ndarray:
@@ -119,13 +131,41 @@ class Arms:
         )
         return positions(self.every, action, whose)
 
-    def with_arm(self, label: Any) -> "Arms":
+    def codes_of(self, told: Feedback) -> np.ndarray:
+        """Return codes of what was played.
+
+        Parameters
+        ----------
+        told : Feedback
+            Of n rounds; rewards alone are those of a single arm.
+
+        Returns
+        -------
+        ndarray of int of shape (n,)
+
+        Raises
+        ------
+        ValueError
+            If an arm never was, or no arms are named where there are several.
+        """
+        if not told.rewards_alone:
+            return self.codes(told.action)
+        if self.n_codes > 1:
+            raise ValueError(
+                f"`y` is 1-D, rewards of a single arm, and there are {self.n_codes}; expected "
+                "bandit_target(action, reward), which says who earned them."
+            )
+        return np.zeros(len(told.reward), dtype=int)
+
+    def with_arm(self, label: Any, features: Any = None) -> "Arms":
         """Return the arms and one more, by its old code if it was there before.
 
         Parameters
         ----------
         label : label
             Its name.
+        features : array-like of shape (p,) or None, default=None
+            Its features, where arms have them; an old one may leave them out.
 
         Returns
         -------
@@ -134,7 +174,7 @@ class Arms:
         Raises
         ------
         ValueError
-            If it is there, or is no label like the others.
+            If it is there, or is no label like the others, or comes back with other features.
         """
         new = np.asarray([label])
         kinds = self.every.dtype.kind, new.dtype.kind
@@ -144,9 +184,19 @@ class Arms:
             )
         if label in self.labels:
             raise ValueError(f"Arm {label!r} is there already; expected a new one.")
-        if label in self.every:
-            return Arms(self.every, np.append(self.code, self.codes(new)))
-        return Arms(np.append(self.every, new), np.append(self.code, self.n_codes))
+        if label not in self.every:
+            Z = None if self.Z is None else np.vstack([self.Z, self._feature_row(features)])
+            return Arms(np.append(self.every, new), np.append(self.code, self.n_codes), Z)
+        code = self.codes(new)
+        if self.Z is None or features is None:
+            return Arms(self.every, np.append(self.code, code), self.Z)
+        if not np.array_equal(self._feature_row(features), self.Z[code]):
+            raise ValueError(
+                f"`features` of arm {label!r} are {features!r}; expected {self.Z[code[0]]}, as "
+                "before it was removed, since its rounds were learned with them. Give an arm of "
+                "other features another label."
+            )
+        return Arms(self.every, np.append(self.code, code), self.Z)
 
     def without_arm(self, label: Any) -> "Arms":
         """Return the arms but one.
@@ -170,7 +220,7 @@ class Arms:
             raise ValueError(f"Arm {label!r} is unknown; expected one of {self.labels.tolist()}.")
         if not np.any(kept):
             raise ValueError(f"Arm {label!r} is the last; expected at least one to stay.")
-        return Arms(self.every, self.code[kept])
+        return Arms(self.every, self.code[kept], self.Z)
 
     def offered(self, available: Any, n: int) -> np.ndarray:
         """Return which arms may be chosen in each of n rounds.
@@ -194,18 +244,17 @@ class Arms:
         shape = (n, len(self.labels))
         if available is None:
             return np.ones(shape, dtype=bool)
-        mask = np.asarray(available)
+        try:
+            mask, seen = np.asarray(available), f"shape {np.shape(available)}"
+        except ValueError:
+            mask, seen = np.empty(()), "rows of several lengths"
+        if mask.shape not in (shape, shape[1:]) if mask.dtype == bool else mask.ndim != 1:
+            raise ValueError(
+                f"`available` has {seen}; expected a list of labels for all rounds, or a bool "
+                f"array of shape {shape}, columns as in `arms_`."
+            )
         if mask.dtype != bool:
-            listed = self.codes(column_or_1d(mask)) if mask.size else np.empty(0, dtype=int)
-            gone = np.setdiff1d(listed, self.code)
-            if len(gone):
-                raise ValueError(
-                    f"`available` has arm {self.every[gone[0]]!r}, which was removed; expected "
-                    f"some of {self.labels.tolist()}."
-                )
-            mask = np.isin(self.code, listed)
-        elif mask.shape not in (shape, shape[1:]):
-            raise ValueError(f"`available` has shape {mask.shape}; expected labels, or {shape}.")
+            mask = np.isin(self.code, self._listed(mask))
         mask = np.broadcast_to(mask, shape)
         empty = np.flatnonzero(~mask.any(axis=1))
         if len(empty):
@@ -215,8 +264,20 @@ class Arms:
             )
         return mask
 
-    def features(self, arm_features: Any) -> np.ndarray:
-        """Return a row of features for every arm.
+    def _listed(self, labels: np.ndarray) -> np.ndarray:
+        """Return codes of labels that are available."""
+        known = f"expected some of {self.labels.tolist()}."
+        if not labels.size:
+            return np.empty(0, dtype=int)
+        listed = positions(self.every, labels, f"which is unknown; {known}", "`available` has arm")
+        gone = np.setdiff1d(listed, self.code)
+        if len(gone):
+            label = self.every[gone[:1]].tolist()[0]
+            raise ValueError(f"`available` has arm {label!r}, which was removed; {known}")
+        return listed
+
+    def with_features(self, arm_features: Any) -> "Arms":
+        """Return the arms with a row of features for each.
 
         Parameters
         ----------
@@ -225,7 +286,7 @@ class Arms:
 
         Returns
         -------
-        ndarray of float64 of shape (K, p)
+        Arms
 
         Raises
         ------
@@ -237,40 +298,26 @@ class Arms:
                 "`arm_features` is None; expected a row of features for every arm, with "
                 "encoding='features'."
             )
-        found = check_array(arm_features, dtype=np.float64, input_name="arm_features")
-        if len(found) != len(self.labels):
+        Z = check_array(arm_features, dtype=np.float64, input_name="arm_features")
+        if len(Z) != len(self.labels):
             raise ValueError(
-                f"`arm_features` has {len(found)} rows; expected one for each of the "
+                f"`arm_features` has {len(Z)} rows; expected one for each of the "
                 f"{len(self.labels)} arms {self.labels.tolist()}."
             )
-        return found
+        return Arms(self.every, self.code, Z)
 
-    def feature_row(self, features: Any) -> np.ndarray:
-        """Return the features of one arm, (1, p).
-
-        Parameters
-        ----------
-        features : array-like of shape (p,)
-            As passed.
-
-        Returns
-        -------
-        ndarray of float64 of shape (1, p)
-
-        Raises
-        ------
-        ValueError
-            If there are none.
-        """
+    def _feature_row(self, features: Any) -> np.ndarray:
+        """Return the features of one arm, (1, p)."""
+        assert self.Z is not None
         if features is None:
             raise ValueError(
                 "`features` is None; expected those of the new arm, with encoding='features'."
             )
-        return check_array(np.reshape(features, (1, -1)), dtype=np.float64, input_name="features")
-
-
-def _check_kinds(declared: Any) -> None:
-    """Refuse words among numbers, which NumPy would make words of."""
-    words = {isinstance(label, str) for label in declared}
-    if len(words) > 1:
-        raise ValueError(f"`actions` is {declared!r}; expected labels of one kind.")
+        row = np.reshape(features, (1, -1))
+        row = check_array(row, dtype=np.float64, input_name="features")
+        if row.shape[1] != self.Z.shape[1]:
+            raise ValueError(
+                f"`features` has {row.shape[1]} numbers; expected {self.Z.shape[1]}, as "
+                "`arm_features` has."
+            )
+        return row

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from sklearn.preprocessing import normalize
 from sklearn.utils import Tags, check_consistent_length, column_or_1d
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, compute_dtype, config_of, row_dtype, to_numpy
@@ -23,8 +23,8 @@ from sknk._validation import (
 from sknk.bandits._arms import Arms
 from sknk.bandits._beliefs import Belief, Look, Rounds
 from sknk.bandits._budget import BudgetBelief
-from sknk.bandits._choosing import ChoosingMixin
-from sknk.bandits._history import History
+from sknk.bandits._choosing import ChoosingMixin, check_started
+from sknk.bandits._history import History, units_of
 from sknk.bandits._start import start_of
 from sknk.bandits._target import feedback_of
 from sknk.kernels import NTK, Normalized
@@ -90,15 +90,15 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
             told = feedback_of(y)
             check_consistent_length(X, told.action)
             self._begin(X, Arms.of(told.action, self.actions))
-            self._learn(X, self._arms.codes(told.action), told.reward)
+            self._learn(X, self._arms.codes_of(told), told.reward)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any) -> Self:
         """Learn from rounds more; O(t^2) each, O(t) after a ``predict`` that judged the same row.
 
-        Rounds that were announced by :meth:`add_pending` are answered by a row of the same context
-        and action.
+        Rounds that were announced by :meth:`add_pending` are answered by a row of the same context,
+        to the digits of float32, and action.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
             X = self._checked_contexts(X, reset=False)
             told = feedback_of(y)
             check_consistent_length(X, told.action)
-            self._learn(X, self._arms.codes(told.action), told.reward)
+            self._learn(X, self._arms.codes_of(told), told.reward)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -147,7 +147,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
             raise ValueError("`actions` is None; expected the arms, to start without rounds.")
         with unchanged_on_error(self):
             # Rows of nothing known: what kernels are tried on is any rows.
-            X = np.random.RandomState(0).standard_normal((2, n_features))
+            X = normalize(np.random.RandomState(0).standard_normal((2, n_features)))
             self._checked_contexts(X, reset=True)
             self._begin(X, Arms.of(np.asarray(self.actions), self.actions))
         return self
@@ -156,7 +156,8 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         """Announce rounds whose rewards will come later: variances fall, means stay.
 
         So a batch does not play one promising arm over and over (Desautels, Krause and Burdick
-        2014, GP-BUCB).
+        2014, GP-BUCB). ``n_pending_`` tells how many are still to come; where none will, learn the
+        reward that this means.
 
         Parameters
         ----------
@@ -174,7 +175,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         ValueError
             For an unknown arm.
         """
-        check_is_fitted(self, "arms_")
+        check_started(self)
         X = self._checked_contexts(X, reset=False)
         action = column_or_1d(action)
         check_consistent_length(X, action)
@@ -192,7 +193,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         arm : label
             Not among ``arms_``.
         features : array-like of shape (p,), default=None
-            Its features, where ``encoding="features"``.
+            Its features, where ``encoding="features"``; an arm that was removed has its old ones.
 
         Returns
         -------
@@ -201,18 +202,24 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         Raises
         ------
         ValueError
-            If it is there, or the encoding has no place for it.
+            If it is there, if the encoding has no place for it or for features, or if features of
+            an arm that was removed are others.
         """
-        check_is_fitted(self, "arms_")
-        if self.encoding == "columns":
+        check_started(self)
+        if features is not None and self.encoding != "features":
             raise ValueError(
-                "`encoding` is 'columns', whose rows have one block for every arm; expected another"
-                " encoding, or a fit to wider rows."
+                f"`features` is given where `encoding` is {self.encoding!r}, which has no use for "
+                "them; expected None, or encoding='features' from the start."
             )
         with unchanged_on_error(self):
-            arms = self._arms.with_arm(arm)
+            arms = self._arms.with_arm(arm, features)
             if arms.n_codes > self._arms.n_codes:
-                row = arms.feature_row(features) if self.encoding == "features" else None
+                if self.encoding == "columns":
+                    raise ValueError(
+                        "`encoding` is 'columns', whose rows have one block for every arm; expected"
+                        " another encoding, or a fit to wider rows."
+                    )
+                row = arms.Z[-1:] if arms.Z is not None else None
                 self._known, self._empty = self._known.with_arm(row), self._empty.with_arm(row)
             self._set_arms(arms)
             self._judge_anew()
@@ -235,21 +242,27 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         ValueError
             If it is not there, or is the last.
         """
-        check_is_fitted(self, "arms_")
+        check_started(self)
         self._set_arms(self._arms.without_arm(arm))
         return self
 
     @property
     def information_gain_(self) -> float:
         """What the rounds told, in nats: half the log determinant of I + K / lambda."""
-        check_is_fitted(self, "arms_")
+        check_started(self)
         return self._known.information_gain
 
     @property
     def n_rounds_(self) -> int:
         """How many rounds were learned from."""
-        check_is_fitted(self, "arms_")
+        check_started(self)
         return len(self._history)
+
+    @property
+    def n_pending_(self) -> int:
+        """How many rounds were announced whose rewards are still to come."""
+        check_started(self)
+        return len(self._pending)
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -261,12 +274,13 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
                 "is forgotten bounds the cost by itself."
             )
         self._rng = private_random_state(self.random_state)
-        Z = arms.features(self.arm_features) if self.encoding == "features" else None
+        if self.encoding == "features":
+            arms = arms.with_features(self.arm_features)
         with config_of(self.device, self.dtype):
             device, dtype = compute_device(), compute_dtype()
             rows = as_tensor(X, device, row_dtype(device))
             like = torch.empty(0, 2, device=device, dtype=dtype)
-            self._empty = self._start(rows, arms.n_codes, Z, like)
+            self._empty = self._start(rows, arms.n_codes, arms.Z, like)
         memory = self.memory if self.memory is None or self.memory < 1 else int(self.memory)
         self._history = History.empty(rows[:0], like[:, 0], float(self.noise_variance), memory)
         self._known, self._pending = self._empty, []
@@ -325,7 +339,8 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         left = list(self._pending)
         for x, code in zip(X, codes.tolist(), strict=True):
             for place, (row, arm) in enumerate(left):
-                if arm == code and np.array_equal(row, x):
+                # Contexts that were stored as float32 on their way are the same contexts.
+                if arm == code and np.array_equal(np.float32(row), np.float32(x)):
                     del left[place]
                     break
         self._pending = left
@@ -354,13 +369,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
 
     def _measured_units(self) -> tuple[float, float]:
         """Return centre and scale of rewards: 0 and 1 unless they are normalized."""
-        if not self.normalize_reward or not len(self._history):
-            return 0.0, 1.0
-        reward, weight = self._history.kept()
-        centre = np.average(reward, weights=weight)
-        spread = np.sqrt(np.average((reward - centre) ** 2, weights=weight))
-        differ = spread > 1e-12 * np.abs(reward).max()  # not by rounding alone
-        return float(centre), float(spread) if differ else 1.0
+        return units_of(*self._history.kept()) if self.normalize_reward else (0.0, 1.0)
 
     def _checked_contexts(self, X: Any, *, reset: bool) -> np.ndarray:
         """Validate contexts as float64."""

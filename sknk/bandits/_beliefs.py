@@ -49,6 +49,10 @@ class Rounds:
         """Return m."""
         return len(self.arm)
 
+    def __getitem__(self, J: slice) -> "Rounds":
+        """Return some of them."""
+        return Rounds(self.X[J], self.arm[J], self.y[J], self.noise[J], self.number[J])
+
 
 class Look(ABC):
     """The law at m contexts and all K arms."""

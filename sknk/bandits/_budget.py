@@ -1,15 +1,16 @@
 """Long horizons: exact up to a number of rounds, then on a dictionary of as many."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sknk.bandits._beliefs import Belief, Look, Rounds
+from sknk.bandits._beliefs import Belief, GroupedBelief, Look, PairsBelief, Rounds
 from sknk.bandits._encodings import Encoding, Pairs
 from sknk.bandits._growing import Growing
+from sknk.bandits._history import first_of_each
 from sknk.solvers import DictionaryPosterior
 
 __all__ = ["BudgetBelief"]
@@ -17,8 +18,9 @@ __all__ = ["BudgetBelief"]
 # Rounds between dictionaries, relative to those before: rebuilding costs O(t m^2), so O(m^2) each.
 _GROWTH = 1.25
 # A pair of which the span leaves out so much joins the dictionary at once: it would be played over
-# and over, and never learned of. Dictionaries grow by this factor at most before they are redrawn.
-_NEW, _ROOM = 0.5, 1.25
+# and over, and never learned of. Of announced pairs hardly anything is left out, so that all are
+# known to be on their way. A dictionary that has grown by this factor is drawn anew.
+_NEW, _ANNOUNCED, _ROUNDING, _ROOM = 0.5, 0.01, 1e-6, 1.25
 _NUMBERS = 2**24  # of one block of features
 
 
@@ -26,8 +28,11 @@ _NUMBERS = 2**24  # of one block of features
 class BudgetBelief(Belief):
     """All rounds while they fit the budget, then a dictionary of pairs that were played.
 
-    Dictionaries are drawn anew as rounds come, each pair with a chance that grows with its
-    posterior variance (Calandriello et al. 2019, 2020).
+    Dictionaries are drawn anew as rounds come, as by Calandriello et al. (2019, 2020), whose
+    chances grow with the leverage l of a pair: its posterior variance over the noise of its rounds'
+    mean. Here they grow with l / (1 - l), which is the variance that the *other* rounds would leave
+    over that noise: a pair that was played a thousand times has hardly more leverage than one that
+    was played once (both are below 1), and a thousand times more to lose.
 
     Attributes
     ----------
@@ -85,11 +90,17 @@ class BudgetBelief(Belief):
             y=self.y.append(rounds.y),
             noise=self.noise.append(rounds.noise),
         )
-        n = grown.n_rows
+        n, room = grown.n_rows, max(1, int((_ROOM - 1.0) * self.budget))
         full = self.now.n_rows >= _ROOM * self.budget
         if n > self.budget and (full or n >= _GROWTH * self.built):
             return replace(grown, now=grown._rebuilt(), built=n)
-        return replace(grown, now=self.now.observe(rounds, seen))
+        if len(rounds) <= room or isinstance(self.now, GroupedBelief | PairsBelief):
+            return replace(grown, now=self.now.observe(rounds, seen))
+        # All could join the dictionary, so they come in parts between which it is drawn anew.
+        found = self
+        for start in range(0, len(rounds), room):
+            found = found.observe(rounds[start : start + room])
+        return found
 
     def expect(self, rounds: Rounds) -> Self:
         """Return the law if rounds bring what is expected; the dictionary stays."""
@@ -113,42 +124,58 @@ class BudgetBelief(Belief):
 
     def _rebuilt(self) -> "_DictionaryBelief":
         """Return what all rounds tell on a newly drawn dictionary."""
-        pairs = Pairs(self.rows.rows, self.arm.rows)
-        diag = self.encoding.diag(pairs)
+        one, of = first_of_each(self.rows.rows, self.arm.rows)
+        precision = 1.0 / self.noise.rows
+        count = precision.new_zeros(len(one)).index_add_(0, of, precision)
+        weighed = self.y.rows * precision[:, None]
+        y = torch.zeros_like(weighed[: len(one)]).index_add_(0, of, weighed) / count[:, None]
+        told = _Told(Pairs(self.rows.rows[one], self.arm.rows[one]), y, 1.0 / count)
+        diag = self.encoding.diag(told.pairs)
         rng = np.random.default_rng([self.seed, self.n_rows])
         if isinstance(self.now, _DictionaryBelief):
-            return self._drawn(pairs, self.now.variances(pairs, diag), rng)
-        first = self._drawn(pairs, diag, rng)  # any pair may be missing here
-        return self._drawn(pairs, first.variances(pairs, diag), rng)
+            return self._drawn(told, self.now.without(told, diag), rng)
+        first = self._drawn(told, diag, rng)  # any pair may be missing here
+        return self._drawn(told, first.without(told, diag), rng)
 
-    def _drawn(self, pairs: Pairs, weight: Tensor, rng: np.random.Generator) -> "_DictionaryBelief":
-        """Return what all rounds tell on pairs that are drawn by a weight."""
+    def _drawn(
+        self, told: "_Told", variance: Tensor, rng: np.random.Generator
+    ) -> "_DictionaryBelief":
+        """Return what all rounds tell on pairs, drawn by their variances without their rounds."""
+        odds = (variance / told.noise).clamp(min=1e-300)
         # The largest of log p + Gumbel noise are draws without replacement, of probabilities p.
-        score = weight.clamp(min=1e-300).log().cpu().numpy() + rng.gumbel(size=len(pairs))
+        score = odds.log().cpu().numpy() + rng.gumbel(size=len(odds))
         chosen = np.sort(np.argsort(-score, kind="stable")[: self.budget])
-        at = torch.as_tensor(chosen, device=pairs.arm.device)
-        dictionary = pairs[at]
-        found = _DictionaryBelief.of(self.encoding, self.n_arms, dictionary, self.y.rows)
-        return found.learned(pairs, self.y.rows, self.noise.rows)
+        dictionary = told.pairs[torch.as_tensor(chosen, device=odds.device)]
+        found = _DictionaryBelief.of(self.encoding, self.n_arms, self.budget, dictionary, told.y)
+        return found.learned(told.pairs, told.y, told.noise)
+
+
+class _Told(NamedTuple):
+    """Distinct pairs, the mean targets of their rounds, and what noise is left in those."""
+
+    pairs: Pairs
+    y: Tensor
+    noise: Tensor
 
 
 @dataclass(frozen=True)
 class _DictionaryBelief(Belief):
-    """The law on the span of some pairs."""
+    """The law on the span of some pairs; up to `budget` of them, any that is new joins."""
 
     encoding: Encoding
     n_arms: int
+    budget: int
     rows: Growing
     arm: Growing
     law: DictionaryPosterior
 
     @classmethod
     def of(
-        cls, encoding: Encoding, n_arms: int, dictionary: Pairs, like: Tensor
+        cls, encoding: Encoding, n_arms: int, budget: int, dictionary: Pairs, like: Tensor
     ) -> "_DictionaryBelief":
         law = DictionaryPosterior.of(encoding.gram(dictionary), like.shape[1])
         rows, arm = Growing(dictionary.rows), Growing(dictionary.arm)
-        return cls(encoding, n_arms, rows, arm, law)
+        return cls(encoding, n_arms, budget, rows, arm, law)
 
     @property
     def _dictionary(self) -> Pairs:
@@ -167,24 +194,28 @@ class _DictionaryBelief(Belief):
             law = law.append(Z, y[span], noise[span] + left_out)
         return replace(self, law=law)
 
-    def _with_new(self, pairs: Pairs) -> Self:
-        """Return the law with those pairs in the dictionary that are far from its span."""
+    def _with_new(self, pairs: Pairs, least: float) -> Self:
+        """Return the law with those pairs in the dictionary of which its span leaves out more."""
         found, diag = self, self.encoding.diag(pairs)
-        far = self.law.left_out(self.features(pairs), diag) > _NEW * diag
+        far = self.law.left_out(self.features(pairs), diag) > least * diag
         for i in far.nonzero():  # one of them may bring the span near to the next
             pair = pairs[i]
             Z = found.features(pair)
             left_out = found.law.left_out(Z, diag[i])[0]
-            if left_out > _NEW * diag[i]:
+            if left_out > least * diag[i]:
                 rows, arm = found.rows.append(pair.rows), found.arm.append(pair.arm)
                 found = replace(found, rows=rows, arm=arm, law=found.law.extended(Z[0], left_out))
         return found
 
-    def variances(self, pairs: Pairs, diag: Tensor) -> Tensor:
-        """Return posterior variances of pairs, in blocks that fit."""
+    def without(self, told: _Told, diag: Tensor) -> Tensor:
+        """Return what the variance of each pair would be without its own rounds."""
         found = []
-        for J in self._spans(len(pairs)):
-            found.append(self.law.variance(self.features(pairs[J]), diag[J]))
+        for J in self._spans(len(told.pairs)):
+            Z = self.features(told.pairs[J])
+            left_out = self.law.left_out(Z, diag[J])
+            known = self.law.variance(Z, diag[J]) - left_out
+            own = known / (told.noise[J] + left_out)  # below 1: the leverage of its rounds
+            found.append(left_out + known / (1.0 - own).clamp(min=1e-6))
         return torch.cat(found)
 
     def _spans(self, n: int) -> list[slice]:
@@ -198,11 +229,12 @@ class _DictionaryBelief(Belief):
 
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
         new = self.encoding.pairs(rounds.X, rounds.arm)
-        return self._with_new(new).learned(new, rounds.y, rounds.noise)
+        least = _NEW if self.n_rows >= self.budget else _ROUNDING
+        return self._with_new(new, least).learned(new, rounds.y, rounds.noise)
 
     def expect(self, rounds: Rounds) -> Self:
         new = self.encoding.pairs(rounds.X, rounds.arm)
-        return self.learned(new, rounds.y, rounds.noise)
+        return self._with_new(new, _ANNOUNCED).learned(new, rounds.y, rounds.noise)
 
     def with_arm(self, features: np.ndarray | None) -> Self:
         return replace(self, n_arms=self.n_arms + 1, encoding=self.encoding.with_arm(features))

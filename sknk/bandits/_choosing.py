@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sknk.bandits._arms import Arms
 from sknk.bandits._beliefs import Look
 from sknk.bandits._target import feedback_of
 
-__all__ = ["ChoosingMixin", "shares"]
+__all__ = ["ChoosingMixin", "check_started", "shares"]
 
 _NUMBERS = 2**24  # of one block of rounds that are judged at once
 
@@ -111,16 +112,22 @@ class ChoosingMixin:
         """
         return shares(self._open(self._by(X, self._index), available))
 
-    def rank(self: Any, X: Any, k: int | None = None, available: Any = None) -> np.ndarray:
-        """Return the k best arms of every round, the best first.
+    def rank(
+        self: Any, X: Any, k: int | None = None, available: Any = None, exploit: bool = False
+    ) -> np.ndarray:
+        """Return the k arms of the largest scores in every round, the largest first.
+
+        Scores are those of :meth:`decision_function`, which explore; with `exploit`, the means.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
             Contexts.
         k : int or None, default=None
-            How many; None is all.
+            How many; None is as many as are available in every round.
         available : None, list of labels or bool array of shape (n, K), default=None
+            As in ``predict``.
+        exploit : bool, default=False
             As in ``predict``.
 
         Returns
@@ -133,8 +140,8 @@ class ChoosingMixin:
         ValueError
             If fewer than k arms are available.
         """
-        index = self._open(self._by(X, self._index), available)
-        k = len(self.arms_) if k is None else k
+        index = self._open(self._by(X, self._mean if exploit else self._index), available)
+        k = _fewest(index) if k is None else k
         _check_size(k, index)
         return self.arms_[_ordered(index, self._rng)[:, :k]]
 
@@ -168,7 +175,7 @@ class ChoosingMixin:
         ValueError
             If fewer than k arms are available, or the oracle returns no such set.
         """
-        check_is_fitted(self, "arms_")
+        check_started(self)
         offered = self._arms.offered(available, _num_samples(X))
         _check_size(k, np.where(offered, 0.0, -np.inf))
         index = self._open(self._by(X, lambda look: self._index_of_sets(look, k)), available)
@@ -219,7 +226,7 @@ class ChoosingMixin:
 
     def _by(self: Any, X: Any, rule: Callable[[Look], Tensor]) -> np.ndarray:
         """Return what a rule says of every round and arm that is offered, (n, K, ...)."""
-        check_is_fitted(self, "arms_")
+        check_started(self)
         X = self._checked_contexts(X, reset=False)
         size = max(1, _NUMBERS // (self._arms.n_codes * (1 + self._belief.n_rows)))
         with self._place():
@@ -249,6 +256,25 @@ def _largest(index: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
     return np.where(tied, rng.random_sample(index.shape), -1.0).argmax(axis=1)
 
 
+def check_started(policy: Any) -> None:
+    """Refuse a policy that knows neither its arms nor how many features contexts have.
+
+    Parameters
+    ----------
+    policy : bandit
+        As passed.
+
+    Raises
+    ------
+    NotFittedError
+        If it was neither fitted nor initialized.
+    """
+    what = (
+        "This %(name)s has not begun; call `fit` with logged rounds, or `initialize` without any."
+    )
+    check_is_fitted(policy, "arms_", msg=what)
+
+
 def shares(index: np.ndarray) -> np.ndarray:
     """Return one for the largest of each row, shared among equal ones.
 
@@ -266,10 +292,17 @@ def shares(index: np.ndarray) -> np.ndarray:
     return tied / tied.sum(axis=1, keepdims=True)
 
 
+def _fewest(index: np.ndarray) -> int:
+    """Return how many arms are available in the round that has the fewest."""
+    return int((~np.isneginf(index)).sum(axis=1).min())
+
+
 def _check_size(k: int, index: np.ndarray) -> None:
-    fewest = int(np.isfinite(index).sum(axis=1).min())
-    if not 1 <= k <= fewest:
-        raise ValueError(f"`k` is {k}; expected 1 to {fewest}, the arms that are available.")
+    fewest = _fewest(index)
+    if not isinstance(k, Integral) or not 1 <= k <= fewest:
+        raise ValueError(
+            f"`k` is {k!r}; expected a whole number, 1 to {fewest}, the arms that are available."
+        )
 
 
 def _asked(oracle: Oracle, scores: np.ndarray, k: int) -> np.ndarray:

@@ -127,6 +127,8 @@ class Orthogonal:
         # by the number of columns, of norms as before if not.
         self._d, self._scale = max(2, X.shape[1]), 1.0
         drawn = np.random.RandomState(1).standard_normal((5, X.shape[1]))  # X may be one row
+        # Of norm one, as kernels without a bound on their values overflow on long rows.
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
         tried = torch.cat([X[:5], torch.as_tensor(drawn, dtype=X.dtype, device=X.device)])
         for scale in (1.0, 2**0.5) if X.shape[1] == 1 else (1.0,):
             self._scale = scale
@@ -299,11 +301,6 @@ class ArmFeatures(Encoding):
     def with_arm(self, features: np.ndarray | None) -> "ArmFeatures":
         """Return the kernel with the features of one arm more, as many as others have."""
         assert features is not None
-        if features.shape[1] != self.Z.shape[1]:
-            raise ValueError(
-                f"`features` has {features.shape[1]} numbers; expected {self.Z.shape[1]}, as "
-                "`arm_features` has."
-            )
         return ArmFeatures(self.kernel, np.vstack([self.Z, features]))
 
 

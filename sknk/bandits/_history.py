@@ -12,10 +12,18 @@ from sknk._array import to_numpy
 from sknk.bandits._beliefs import Belief, Look, Rounds
 from sknk.bandits._growing import Growing
 
-__all__ = ["History"]
+__all__ = ["History", "first_of_each", "units_of"]
 
 # Observations of a smaller weight change no mean by more than their own noise in a thousand.
 _LEAST_WEIGHT = 1e-3
+
+
+@dataclass
+class _Table:
+    """The first round of each context and arm, of the rounds before `used`."""
+
+    first: dict[bytes, int]
+    used: int
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class History:
     reward: Growing
     noise_variance: float
     memory: int | float | None
-    _first: dict[bytes, int] = field(default_factory=dict)  # round of each context and arm
+    _table: _Table = field(default_factory=lambda: _Table({}, 0))
     _n_distinct: int = 0
 
     @classmethod
@@ -54,14 +62,15 @@ class History:
 
     def append(self, X: Tensor, arm: Tensor, reward: Tensor) -> Self:
         """Return the history with rounds more."""
-        distinct, n = self._n_distinct, len(self)
+        table, distinct, n = self._table, self._n_distinct, len(self)
         if self.memory is None:
+            if table.used != n:  # another history went on from here, or a round failed
+                table = _Table({key: row for key, row in table.first.items() if row < n}, n)
+            table.used = n + len(arm)
             for number, key in enumerate(_digests(X, arm), start=n):
-                # The table is shared; what a round that failed left behind has no lower number.
-                if self._first.get(key, number) >= number:
-                    self._first[key], distinct = number, distinct + 1
+                distinct += table.first.setdefault(key, number) == number
         parts = self.X.append(X), self.arm.append(arm), self.reward.append(reward)
-        return type(self)(*parts, self.noise_variance, self.memory, self._first, distinct)
+        return type(self)(*parts, self.noise_variance, self.memory, table, distinct)
 
     def law(self, start: Belief) -> Belief:
         """Return what the rounds tell, from the law before any."""
@@ -100,7 +109,8 @@ class History:
     def kept(self) -> tuple[np.ndarray, np.ndarray]:
         """Return rewards of rounds that still count, and their weights."""
         found = self.rounds(0, len(self)) if self.memory is None else self._recent()
-        return to_numpy(found.y[:, 0]), to_numpy(self.noise_variance / found.noise)
+        reward, noise = to_numpy(found.y[:, 0]), to_numpy(found.noise)
+        return reward.astype(np.float64), self.noise_variance / noise.astype(np.float64)
 
     def rounds(self, start: int, stop: int) -> Rounds:
         """Return some rounds, as they are."""
@@ -127,15 +137,60 @@ class History:
         found = self.rounds(0, len(self))
         if self._n_distinct == len(self):
             return found
-        first: dict[bytes, int] = {}
-        of = [first.setdefault(key, len(first)) for key in _digests(found.X, found.arm)]
-        group = torch.tensor(of, device=found.arm.device)
-        count = torch.bincount(group)
-        sums = found.y.new_zeros(len(first), 2).index_add_(0, group, found.y)
-        one = torch.empty_like(count).scatter_(0, group, torch.arange(len(of)).to(group))
+        one, of = first_of_each(found.X, found.arm)
+        count = torch.bincount(of)
+        sums = found.y.new_zeros(len(one), 2).index_add_(0, of, found.y)
         y, noise = sums / count[:, None], found.noise[0] / count
-        number = torch.arange(len(first), device=count.device)
+        number = torch.arange(len(one), device=count.device)
         return Rounds(found.X[one], found.arm[one], y, noise, number)
+
+
+def units_of(values: np.ndarray, weight: np.ndarray | None = None) -> tuple[float, float]:
+    """Return centre and scale of values; the scale of equal ones is 1.
+
+    Parameters
+    ----------
+    values, weight : ndarray of float64 of shape (n,)
+        None weighs them equally.
+
+    Returns
+    -------
+    centre, scale : float
+        Mean and standard deviation.
+    """
+    if not len(values):
+        return 0.0, 1.0
+    centre = np.average(values, weights=weight)
+    spread = np.sqrt(np.average((values - centre) ** 2, weights=weight))
+    differ = spread > 1e-12 * np.abs(values).max()  # not by rounding alone
+    return float(centre), float(spread) if differ else 1.0
+
+
+def first_of_each(X: Tensor, arm: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where distinct pairs come first, in order, and which of them each round is.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n, d)
+        Contexts.
+    arm : Tensor of int64 of shape (n,)
+        Codes.
+
+    Returns
+    -------
+    first : Tensor of int64 of shape (m,)
+        Positions.
+    of : Tensor of int64 of shape (n,)
+        From 0 to m - 1.
+    """
+    known: dict[bytes, int] = {}
+    of: list[int] = []
+    first: list[int] = []
+    for row, key in enumerate(_digests(X, arm)):
+        of.append(known.setdefault(key, len(known)))
+        if of[-1] == len(first):
+            first.append(row)
+    return torch.tensor(first, device=arm.device), torch.tensor(of, device=arm.device)
 
 
 def _digests(X: Tensor, arm: Tensor) -> list[bytes]:

@@ -40,6 +40,7 @@ class _NeuralBandit(ConfidentBandit):
         "encoding": [StrOptions({"joint", "features", "columns"})],
         "actions": "no_validation",
         "arm_features": "no_validation",
+        "normalize_reward": ["boolean"],
         "retrain_every": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [None, Interval(Real, 0, None, closed="neither")],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
@@ -50,7 +51,6 @@ class _NeuralBandit(ConfidentBandit):
 
     memory = None
     budget = None
-    normalize_reward = False
 
     module: Any
     width: str
@@ -71,6 +71,7 @@ class _NeuralBandit(ConfidentBandit):
         encoding: str = "joint",
         actions: Any = None,
         arm_features: Any = None,
+        normalize_reward: bool = True,
         retrain_every: int = 20,
         learning_rate: float | None = None,
         max_epochs: int = 50,
@@ -90,6 +91,7 @@ class _NeuralBandit(ConfidentBandit):
         self.encoding = encoding
         self.actions = actions
         self.arm_features = arm_features
+        self.normalize_reward = normalize_reward
         self.retrain_every = retrain_every
         self.learning_rate = learning_rate
         self.max_epochs = max_epochs
@@ -123,12 +125,19 @@ class _NeuralBandit(ConfidentBandit):
         rate = self.learning_rate
         rate = float(getattr(module, "learning_rate", _ADAM)) if rate is None else rate
         sizes = self.max_epochs, self.batch_size
-        training = Training(self.retrain_every, self.noise_variance, rate, *sizes, seed)
+        training = Training(
+            self.retrain_every, self.noise_variance, rate, *sizes, seed, self.normalize_reward
+        )
         current = self.gradients == "current"
         return NeuralBelief.empty(module, widths, current, training, X[:0], like)
 
     def _made(self, n_inputs: int, seed: int) -> nn.Module:
         """Return the first weights."""
+        if self.module is not None and not callable(self.module):
+            raise ValueError(
+                f"`module` is {self.module!r}; expected a torch module, or a function that returns "
+                "one for numbers of inputs and outputs."
+            )
         with seeded(seed, torch.empty(0)):
             if isinstance(self.module, nn.Module):
                 made = copy.deepcopy(self.module)
@@ -166,13 +175,18 @@ class NeuralUCB(_NeuralBandit):
     gradients : {"current", "initial"}, default="current"
         Of the network as it is, after every training judged anew, or as it began.
     noise_variance : float, default=0.1
-        lambda: of rewards around their mean, and the pull towards the first weights.
+        lambda: of rewards around their mean, and the pull towards the first weights; in units of
+        the variance of rewards if `normalize_reward`.
     encoding : {"joint", "features", "columns"}, default="joint"
         How contexts and arms are put together, as of :class:`NTKUCB`; blocks are made here.
     actions : array-like of shape (K,) or None, default=None
         Labels of all arms; None is those that ``fit`` sees.
     arm_features : array-like of shape (K, p) or None, default=None
         For ``encoding="features"``, in the order of ``arms_``.
+    normalize_reward : bool, default=True
+        Train on rewards in standard deviations around their mean, both of all rounds so far, so
+        that `beta`, `noise_variance` and `learning_rate` suit rewards of any unit. False trains on
+        them as they are, as published.
     retrain_every : int, default=20
         Rounds between trainings, each of all rounds so far.
     learning_rate : float or None, default=None
@@ -247,13 +261,18 @@ class NeuralTS(DrawingMixin, _NeuralBandit):
     gradients : {"current", "initial"}, default="current"
         Of the network as it is, after every training judged anew, or as it began.
     noise_variance : float, default=0.1
-        lambda: of rewards around their mean, and the pull towards the first weights.
+        lambda: of rewards around their mean, and the pull towards the first weights; in units of
+        the variance of rewards if `normalize_reward`.
     encoding : {"joint", "features", "columns"}, default="joint"
         How contexts and arms are put together, as of :class:`NTKUCB`; blocks are made here.
     actions : array-like of shape (K,) or None, default=None
         Labels of all arms; None is those that ``fit`` sees.
     arm_features : array-like of shape (K, p) or None, default=None
         For ``encoding="features"``, in the order of ``arms_``.
+    normalize_reward : bool, default=True
+        Train on rewards in standard deviations around their mean, both of all rounds so far, so
+        that `beta`, `noise_variance` and `learning_rate` suit rewards of any unit. False trains on
+        them as they are, as published.
     retrain_every : int, default=20
         Rounds between trainings, each of all rounds so far.
     learning_rate : float or None, default=None

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sknk._array import to_numpy
 from sknk.bandits._beliefs import Belief, Look, PairsBelief, Rounds
 from sknk.bandits._encodings import Encoding, Pairs
 from sknk.bandits._growing import Growing
+from sknk.bandits._history import units_of
 from sknk.kernels import EmpiricalNTK
 from sknk.networks._gradients import output_gradients
 from sknk.networks._training import Recipe, outputs_of, seeded, trained
@@ -38,6 +40,8 @@ class Training:
         Passes over the rounds, and most rounds of a step.
     seed : int
         Of the order of rounds.
+    normalize : bool
+        Whether the network predicts rewards in standard deviations around their mean.
     """
 
     every: int
@@ -46,6 +50,11 @@ class Training:
     max_epochs: int
     batch_size: int
     seed: int
+    normalize: bool
+
+    def units(self, y: Tensor) -> tuple[float, float]:
+        """Return centre and scale of the rewards of a training."""
+        return units_of(to_numpy(y).astype(np.float64)) if self.normalize else (0.0, 1.0)
 
     def train(self, module: nn.Module, start: nn.Module, X: Tensor, y: Tensor) -> nn.Module:
         """Return the network after one training on all rounds, from where it is."""
@@ -126,6 +135,8 @@ class NeuralBelief(Belief):
         All rounds.
     built : int
         Rounds at the last training.
+    units : tuple of float
+        Centre and scale of rewards then, in which the network's outputs are.
     """
 
     merges: ClassVar[bool] = False
@@ -141,6 +152,7 @@ class NeuralBelief(Belief):
     y: Growing
     noise: Growing
     built: int = 0
+    units: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
     def empty(
@@ -162,7 +174,8 @@ class NeuralBelief(Belief):
         """Judge every arm."""
         codes = torch.arange(self.widths.n_arms, device=X.device)
         rows = self.widths.encoding.every(X, codes).rows.to(self.y.rows.dtype)
-        mean = outputs_of(self.module, rows).reshape(len(X), len(codes))
+        centre, scale = self.units
+        mean = centre + scale * outputs_of(self.module, rows).reshape(len(X), len(codes))
         return _NeuralLook(mean, self.width.look(X))
 
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
@@ -187,13 +200,14 @@ class NeuralBelief(Belief):
     def _retrained(self) -> Self:
         X, arm, y = self.X.rows, self.arm.rows, self.y.rows
         rows = self.widths.encoding.pairs(X, arm).rows.to(y.dtype)
-        module = self.schedule.train(self.module, self.start, rows, y[:, 0])
+        centre, scale = units = self.schedule.units(y[:, 0])
+        module = self.schedule.train(self.module, self.start, rows, (y[:, 0] - centre) / scale)
         width = self.width
         if self.current:
             number = torch.arange(len(arm), device=arm.device)
             every = Rounds(X, arm, y, self.noise.rows, number)
             width = self.widths.of(module, X[:0], y[:0]).observe(every)
-        return replace(self, module=module, width=width, built=self.n_rows)
+        return replace(self, module=module, width=width, built=self.n_rows, units=units)
 
     def with_arm(self, features: np.ndarray | None) -> Self:
         """Return what is known with one arm more."""

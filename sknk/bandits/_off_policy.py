@@ -5,7 +5,7 @@ mean of one number for each round, or a ratio of two such means.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,18 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_consistent_length
 
 from sknk.bandits._arms import positions
+from sknk.bandits._choosing import check_started
 from sknk.bandits._target import Feedback, feedback_of
-from sknk.ridge import NTKRidge
+from sknk.ridge import NTKRidgeCV
 
-__all__ = ["PolicyValue", "behind", "cross_fitted_rewards", "estimate_of", "policy_value"]
+__all__ = [
+    "PolicyValue",
+    "behind",
+    "check_estimator",
+    "cross_fitted_rewards",
+    "estimate_of",
+    "policy_value",
+]
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def policy_value(
     ----------
     policy : fitted bandit, or array-like of shape (n, K)
         Its ``predict_proba`` is evaluated, exploration and all; an array is those probabilities,
-        arms in the order of their labels.
+        columns as `arms` says.
     X : array-like of shape (n, d)
         Contexts of logged rounds that the policy did not learn from.
     y : structured array of shape (n,)
@@ -144,16 +152,18 @@ def policy_value(
         Largest weight: above it "ips", "snips" and "dr" clip, "switch" switches, "dros" shrinks.
     q : array-like of shape (n, K), estimator or None, default=None
         Rewards a model expects of every arm, or a regressor, fitted crosswise by
-        :func:`cross_fitted_rewards`; None is :class:`~sknk.NTKRidge`.
+        :func:`cross_fitted_rewards`; None is :class:`~sknk.NTKRidgeCV`.
     arms : array-like of shape (K,), default=None
-        Labels of the columns of an array of probabilities; None is the logged actions, sorted.
+        Labels of the columns of an array of probabilities; None is the logged actions, sorted. Of
+        ``predict_proba``'s they are the policy's ``arms_``, in whatever order these were declared.
     confidence : float, default=0.95
         Of the interval.
 
     Returns
     -------
     PolicyValue
-        Without an interval where no round matches.
+        Without an interval where no round matches, but for "dm". Intervals are of the rounds that
+        happened to be logged; by how much the model of "dm" is wrong is not in them.
 
     Raises
     ------
@@ -169,8 +179,7 @@ def policy_value(
     >>> policy_value(always_first, np.zeros((4, 1)), y).value
     1.0
     """
-    if estimator not in _ESTIMATORS:
-        raise ValueError(f"`estimator` is {estimator!r}; expected one of {', '.join(_ESTIMATORS)}.")
+    check_estimator(estimator)
     if not limit > 0 or not 0 < confidence < 1:
         raise ValueError(
             f"`limit` is {limit} and `confidence` {confidence}; expected a positive weight, and a "
@@ -178,12 +187,7 @@ def policy_value(
         )
     told = feedback_of(y)
     check_consistent_length(X, told.reward)
-    if hasattr(policy, "predict_proba"):
-        X, policy = behind(policy, X)
-        arms, share = policy.arms_, policy.predict_proba(X)
-    else:
-        share = np.asarray(policy, dtype=np.float64)
-        arms = np.unique(told.action) if arms is None else np.asarray(arms)
+    share, arms = _shares_of(policy, X, told, arms)
     if share.shape != (len(told.reward), len(arms)):
         raise ValueError(
             f"`policy` gives probabilities of shape {share.shape}; expected one for each of "
@@ -193,9 +197,26 @@ def policy_value(
         raise ValueError("`policy` gives rows that are no probabilities; expected sums of one.")
     log = _log_of(share, arms, told)
     if estimator in _BY_MODEL:
-        log = _Log(log.w, log.r, share, log.place, _expected(q, X, told, arms))
+        log = replace(log, q=_expected(q, X, told, arms))
     value, terms = _ESTIMATORS[estimator](log, limit)
-    return estimate_of(value, terms, log.w, confidence)
+    return estimate_of(value, terms, log.w, confidence, matters=estimator != "dm")
+
+
+def check_estimator(estimator: str) -> None:
+    """Refuse a name that is none of :func:`policy_value`'s.
+
+    Parameters
+    ----------
+    estimator : str
+        As passed.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if estimator not in _ESTIMATORS:
+        raise ValueError(f"`estimator` is {estimator!r}; expected one of {', '.join(_ESTIMATORS)}.")
 
 
 def behind(policy: Any, X: Any) -> tuple[Any, Any]:
@@ -218,6 +239,27 @@ def behind(policy: Any, X: Any) -> tuple[Any, Any]:
     return (policy[:-1].transform(X) if len(policy) > 1 else X), policy[-1]
 
 
+def _shares_of(policy: Any, X: Any, told: Feedback, arms: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities (n, K) of a policy's arms, and their labels."""
+    if not hasattr(policy, "predict_proba"):
+        try:
+            share = np.asarray(policy, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`policy` is a {type(policy).__name__} that holds no numbers; expected a fitted "
+                "bandit, or probabilities of all rounds and arms: (action[:, None] == arms) where "
+                "it plays `action`."
+            ) from error
+        return share, np.unique(told.action) if arms is None else np.asarray(arms)
+    Z, final = behind(policy, X)
+    check_started(final)
+    share, offered = final.predict_proba(Z), final.arms_
+    # What was offered once and is no more is never played: its rounds weigh nothing.
+    gone = np.setdiff1d(np.intersect1d(final._arms.every, told.action), offered)
+    never = np.zeros((len(share), len(gone)))
+    return np.hstack([share, never]), np.concatenate([offered, gone])
+
+
 def _log_of(share: np.ndarray, arms: np.ndarray, told: Feedback) -> _Log:
     whose = f"which the policy does not know; expected one of {arms.tolist()}."
     place = positions(arms, told.action, whose)
@@ -238,7 +280,9 @@ def _expected(q: Any, X: Any, told: Feedback, arms: np.ndarray) -> np.ndarray:
     return found
 
 
-def estimate_of(value: float, terms: np.ndarray, w: np.ndarray, confidence: float) -> PolicyValue:
+def estimate_of(
+    value: float, terms: np.ndarray, w: np.ndarray, confidence: float, *, matters: bool = True
+) -> PolicyValue:
     """Return a value with its error, from terms whose mean varies as it does.
 
     Parameters
@@ -249,6 +293,8 @@ def estimate_of(value: float, terms: np.ndarray, w: np.ndarray, confidence: floa
         One of each round, and weights.
     confidence : float
         Of the interval.
+    matters : bool, default=True
+        Whether there is no interval where no round matches.
 
     Returns
     -------
@@ -258,7 +304,7 @@ def estimate_of(value: float, terms: np.ndarray, w: np.ndarray, confidence: floa
     error = float(terms.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
     half = float(student.ppf(0.5 + confidence / 2, max(1, n - 1))) * error
     effective = float(w.sum() ** 2 / np.square(w).sum()) if matched else 0.0
-    if not matched:
+    if matters and not matched:
         error = half = np.nan
     return PolicyValue(value, error, (value - half, value + half), matched, effective)
 
@@ -278,7 +324,8 @@ def cross_fitted_rewards(
     y : structured array of shape (n,)
         Of :func:`bandit_target`.
     model : regressor or None, default=None
-        Cloned for each fold; None is :class:`~sknk.NTKRidge`.
+        Cloned for each fold; None is :class:`~sknk.NTKRidgeCV`, O(n^3), which finds how far to
+        trust so few rounds of every arm: one ridge for all logs shrinks small ones to nothing.
     arms : array-like of shape (K,) or None, default=None
         Labels of columns; None is the arms that were played, sorted.
     n_splits : int, default=5
@@ -292,8 +339,9 @@ def cross_fitted_rewards(
     told = y if isinstance(y, Feedback) else feedback_of(y)
     X = np.asarray(X, dtype=np.float64)
     labels = np.unique(told.action) if arms is None else np.asarray(arms)
+    positions(labels, told.action, f"which is not in `arms`, {labels.tolist()}.")
     rows = np.hstack([X, (told.action[:, None] == labels).astype(np.float64)])
-    model = NTKRidge() if model is None else model
+    model = NTKRidgeCV() if model is None else model
     found = np.empty((len(X), len(labels)))
     for seen, held in KFold(n_splits, shuffle=True, random_state=0).split(X):
         fitted = clone(model).fit(rows[seen], told.reward[seen])

@@ -20,6 +20,7 @@ from sknk._validation import (
     validate_data,
 )
 from sknk.bandits._beta import Confidence, Schedule, beta_of
+from sknk.bandits._history import units_of
 from sknk.kernels import NTK
 from sknk.kernels._adapt import as_kernel, copy_of
 from sknk.solvers import KernelGram, PoolPosterior, symmetric_roots
@@ -39,10 +40,10 @@ class PoolOptimizer(KernelEstimator):
     Parameters
     ----------
     kernel : kernel or None, default=None
-        Of rows; None is ``NTK(depth=2, bias_var=0.1)``, for standardized columns.
+        Of rows; None is ``NTK(depth=2, bias_var=1.0)``, for standardized columns.
     strategy : {"ucb", "thompson"}, default="ucb"
         What a row is asked for by.
-    beta : float, "theory", "gp-ucb" or callable, default=1.0
+    beta : float, "theory", "gp-ucb" or callable, default=2.0
         Factor of standard deviations, as of :class:`NTKUCB`; values are standardized. "theory"
         takes a norm of 1, noise of scale 1/2 and delta 0.1.
     noise_variance : float, default=0.01
@@ -109,7 +110,7 @@ class PoolOptimizer(KernelEstimator):
         kernel: Any = None,
         *,
         strategy: str = "ucb",
-        beta: Schedule = 1.0,
+        beta: Schedule = 2.0,
         noise_variance: float = 0.01,
         replace: bool = False,
         n_candidates: int = 1000,
@@ -184,10 +185,10 @@ class PoolOptimizer(KernelEstimator):
         open_ = np.ones(len(self.X_fit_), dtype=bool)
         if not self.replace:
             open_[self.told_] = open_[self.asked_] = False
-        if not 1 <= n <= (len(open_) if self.replace else open_.sum()):
+        if not isinstance(n, Integral) or n < 1 or (n > open_.sum() and not self.replace):
             raise ValueError(
-                f"`n` is {n}; expected 1 to {open_.sum()}, the rows that were not asked for. Pass "
-                "replace=True to ask again."
+                f"`n` is {n!r}; expected a positive number, and {open_.sum()} rows are left that "
+                "were not asked for. Pass replace=True to ask again."
             )
         chosen: list[int] = []
         with self._place(), torch.no_grad():
@@ -227,10 +228,13 @@ class PoolOptimizer(KernelEstimator):
             raise ValueError(f"`indices` is {indices!r}; expected positions, whole numbers.")
         rows = rows.astype(int)
         check_positions(rows, "indices", len(self.X_fit_))
-        if rows.shape != values.shape or not np.isfinite(values).all():
+        if rows.shape != values.shape:
+            raise ValueError(f"`y` has shape {values.shape}; expected {rows.shape}, one a row.")
+        if not np.isfinite(values).all():
+            bad = np.flatnonzero(~np.isfinite(values))[0]
             raise ValueError(
-                f"`y` has shape {values.shape} for {len(rows)} rows, or is not finite; expected a "
-                "finite value for each."
+                f"The value of row {rows[bad]} is {values[bad]}; expected a finite one. Leave out "
+                "what is not known yet: such rows stay among `asked_`."
             )
         with self._place(), torch.no_grad():
             posterior = self._known().copy()
@@ -298,14 +302,12 @@ class PoolOptimizer(KernelEstimator):
 
     def _checked_kernel(self) -> Any:
         """Return a copy of the kernel."""
-        default = NTK(depth=2, bias_var=0.1)
+        default = NTK(depth=2, bias_var=1.0)
         return copy_of(as_kernel(default if self.kernel is None else self.kernel))
 
     def _units(self) -> tuple[float, float]:
         """Return centre and scale of values."""
-        if len(self.values_) < 2:
-            return (float(self.values_.mean()) if len(self.values_) else 0.0), 1.0
-        return float(self.values_.mean()), float(self.values_.std()) or 1.0
+        return units_of(self.values_)
 
     def _mean(self, posterior: PoolPosterior) -> torch.Tensor:
         both = posterior.mean
@@ -321,11 +323,12 @@ class PoolOptimizer(KernelEstimator):
         mean, scale = self._mean(self._known())[at], self._units()[1] * self._factor(believed)
         if self.strategy == "ucb":
             index = to_numpy(mean + scale * believed.variance[at].sqrt())
-            best = np.flatnonzero(index == index.max())
-            return int(rows[self._rng.choice(best)])
-        noise = as_tensor(self._rng.standard_normal(len(rows)), mean.device, mean.dtype)
-        root = symmetric_roots(believed.covariance(at)[None])[0]
-        return int(rows[int((mean + scale * (root @ noise)).argmax())])
+        else:
+            noise = as_tensor(self._rng.standard_normal(len(rows)), mean.device, mean.dtype)
+            root = symmetric_roots(believed.covariance(at)[None])[0]
+            index = to_numpy(mean + scale * (root @ noise))
+        best = np.flatnonzero(index == index.max())
+        return int(rows[self._rng.choice(best)])
 
     def _factor(self, believed: PoolPosterior) -> float:
         t = len(believed.rows) + 1

@@ -35,6 +35,16 @@ class BanditProblem:
     expected: np.ndarray
     encoding: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not fit together."""
+        wanted = len(self.X), len(self.arms)
+        for name in ("reward", "expected"):
+            shape = np.shape(getattr(self, name))
+            if shape != wanted:
+                raise ValueError(
+                    f"`{name}` has shape {shape}; expected {wanted}, one for each round and arm."
+                )
+
     def __len__(self) -> int:
         """Return T."""
         return len(self.X)

@@ -9,10 +9,17 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state
 from sklearn.utils.validation import _num_samples
 
-from sknk.bandits._off_policy import PolicyValue, behind, estimate_of, policy_value
+from sknk.bandits._base import KernelBandit
+from sknk.bandits._off_policy import (
+    PolicyValue,
+    behind,
+    check_estimator,
+    estimate_of,
+    policy_value,
+)
 from sknk.bandits._problems import classification_problem
 from sknk.bandits._simulate import simulate
-from sknk.bandits._target import feedback_of
+from sknk.bandits._target import bandit_target, feedback_of
 
 __all__ = [
     "make_ope_scorer",
@@ -45,6 +52,11 @@ def partial_fit_pipeline(pipeline: Any, X: Any, y: Any) -> Any:
     Pipeline or bandit
         The same object.
 
+    Raises
+    ------
+    ValueError
+        If no bandit is at the end.
+
     Examples
     --------
     >>> import numpy as np
@@ -57,6 +69,8 @@ def partial_fit_pipeline(pipeline: Any, X: Any, y: Any) -> Any:
     4
     """
     X, final = behind(pipeline, X)
+    if not isinstance(final, KernelBandit):  # a scaler's partial_fit would scale anew
+        raise ValueError(f"`pipeline` ends in {final!r}; expected a bandit.")
     final.partial_fit(X, y)
     return pipeline
 
@@ -104,7 +118,7 @@ def progressive_replay(
         chance = told.propensity.min() / told.propensity
         kept = check_random_state(random_state).random_sample(n) < chance
     policy, earned = copy.deepcopy(policy), []
-    y = np.asarray(y)
+    y = bandit_target(told.action, told.reward, told.propensity)
     for start in range(0, n, batch_size):
         rows = np.arange(start, min(start + batch_size, n))
         played = policy.predict(_safe_indexing(X, rows))
@@ -135,7 +149,13 @@ def make_ope_scorer(estimator: str = "snips", **options: Any) -> Scorer:
     -------
     callable
         (policy, X, y) -> float, for ``scoring`` of ``GridSearchCV``.
+
+    Raises
+    ------
+    ValueError
+        For another estimator.
     """
+    check_estimator(estimator)
 
     def score(policy: Any, X: Any, y: Any) -> float:
         return policy_value(policy, X, y, estimator=estimator, **options).value

@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils import Tags, _safe_indexing
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import _num_samples
 from torch import Tensor
 
 from sknk._array import as_tensor, to_numpy
 from sknk._validation import Interval, StrOptions
 from sknk.bandits._beliefs import Look
 from sknk.bandits._beta import Schedule, optimistic_draws
-from sknk.bandits._choosing import shares
+from sknk.bandits._choosing import check_started, shares
 from sknk.bandits._policies import ConfidentBandit
 from sknk.solvers import symmetric_roots
 
@@ -43,7 +43,7 @@ class DrawingMixin:
         ndarray of shape (n, K)
             Rows sum to one; the draws are the same in every call.
         """
-        check_is_fitted(self, "arms_")
+        check_started(self)
         X, rng = to_numpy(X) if isinstance(X, Tensor) else X, np.random.RandomState(0)
         open_, n_times = self._arms.offered(available, _num_samples(X)), self._n_draws(1)
         size = max(1, _NUMBERS // (_PROBA_DRAWS * n_times * open_.shape[1]))

@@ -132,7 +132,7 @@ def simulate(
     Raises
     ------
     ValueError
-        If there is no run, or no round in a batch.
+        If there is no run, or no round in a batch, or what should play is no bandit.
 
     Examples
     --------
@@ -147,6 +147,7 @@ def simulate(
             f"`n_runs` is {n_runs} and `batch_size` {batch_size}; expected at least 1 of both."
         )
     named = dict(policies) if isinstance(policies, Mapping) else {"policy": policies}
+    _check_contestants(named, problem)
     seeds = check_random_state(random_state).randint(2**31 - 1, size=n_runs).tolist()
     path = None if path is None else Path(path)
     known = {tuple(line["key"]): line for line in lines_of(path)}
@@ -155,10 +156,11 @@ def simulate(
         rounds = problem if isinstance(problem, BanditProblem) else problem(seed)
         data = fingerprint(rounds.X, rounds.reward, seed) + fingerprint(rounds.expected, None, 0)
         for name, policy in named.items():
-            key = (name, signature(policy), batch_size, data)
+            ready = _ready(policy, rounds, seed)
+            key = (name, signature(ready), batch_size, data)
             if key not in known:
                 label = f"{name}, run {number + 1} of {n_runs}"
-                place, seconds = _play(policy, rounds, seed, batch_size, label, verbose)
+                place, seconds = _play(ready, rounds, batch_size, label, verbose)
                 known[key] = {"key": key, "played": place.tolist(), "seconds": seconds}
                 append_line(path, known[key])
             place, seconds = np.asarray(known[key]["played"]), known[key]["seconds"]
@@ -169,15 +171,34 @@ def simulate(
     return Simulation(*({name: of[i] for name, of in columns.items()} for i in range(3)))
 
 
-def _play(
-    policy: Any, rounds: BanditProblem, seed: int, batch_size: int, label: str, verbose: int | bool
-) -> tuple[np.ndarray, float]:
-    """Return positions of what a policy played, and how long it took."""
-    known = policy.get_params(deep=False)
+def _check_contestants(policies: dict[str, Any], problem: Any) -> None:
+    """Refuse what can neither play nor be played."""
+    for name, policy in policies.items():
+        if isinstance(policy, type) or not hasattr(policy, "initialize"):
+            raise ValueError(
+                f"`policies` has {policy!r} as {name!r}; expected a bandit, such as NTKUCB(), or a "
+                "dict of them. Transform contexts beforehand: a Pipeline cannot start from nothing."
+            )
+    if not isinstance(problem, BanditProblem) and not callable(problem):
+        raise ValueError(
+            f"`problem` is a {type(problem).__name__}; expected a BanditProblem, such as "
+            "classification_problem(X, y), or a function from a seed to one."
+        )
+
+
+def _ready(policy: Any, rounds: BanditProblem, seed: int) -> Any:
+    """Return a copy of a policy that is told the arms, a seed and how rounds are to be read."""
     asked = {"actions": rounds.arms, "random_state": seed}
     if rounds.encoding is not None:
         asked["encoding"] = rounds.encoding
-    policy = clone(policy).set_params(**{k: v for k, v in asked.items() if k in known})
+    known = policy.get_params(deep=False)
+    return clone(policy).set_params(**{k: v for k, v in asked.items() if k in known})
+
+
+def _play(
+    policy: Any, rounds: BanditProblem, batch_size: int, label: str, verbose: int | bool
+) -> tuple[np.ndarray, float]:
+    """Return positions of what a policy played, and how long it took."""
     place = np.empty(len(rounds), dtype=int)
     begun = time.perf_counter()
     policy.initialize(rounds.X.shape[1])

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils._missing import is_scalar_nan
 
-__all__ = ["Feedback", "bandit_target", "feedback_of"]
+__all__ = ["Feedback", "bandit_target", "check_kinds", "feedback_of"]
 
 _COLUMNS = "`y` as bandit_target(action, reward), columns (action, reward[, propensity]) or rewards"
+_NAMES = ("action", "reward", "propensity")
 
 
 @dataclass(frozen=True)
@@ -18,16 +20,19 @@ class Feedback:
     Attributes
     ----------
     action : ndarray of shape (n,)
-        Labels of arms.
+        Labels of arms; zeros where `y` was rewards alone.
     reward : ndarray of float64 of shape (n,)
         What came of them.
     propensity : ndarray of float64 of shape (n,) or None
         Probability with which the action was chosen; None if nobody knows.
+    rewards_alone : bool
+        Whether `y` named no actions, as if there were a single arm.
     """
 
     action: np.ndarray
     reward: np.ndarray
     propensity: np.ndarray | None
+    rewards_alone: bool = False
 
 
 def bandit_target(action: Any, reward: Any, propensity: Any = None) -> np.ndarray:
@@ -52,7 +57,8 @@ def bandit_target(action: Any, reward: Any, propensity: Any = None) -> np.ndarra
     Raises
     ------
     ValueError
-        For lengths that differ, a reward that is not finite or a propensity outside (0, 1].
+        For lengths that differ, an action that is missing, a reward that is not finite or a
+        propensity outside (0, 1].
 
     Examples
     --------
@@ -61,16 +67,19 @@ def bandit_target(action: Any, reward: Any, propensity: Any = None) -> np.ndarra
     >>> y["reward"].sum()
     np.float64(1.0)
     """
-    action, reward = column_or_1d(action), _numbers(reward, "reward")
-    check_consistent_length(action, reward)
-    fields = [("action", action.dtype), ("reward", np.float64)]
+    check_kinds(action, "action")
+    action, reward = _column(action, "action"), _column(_numbers(reward, "reward"), "reward")
+    known = None
     if propensity is not None:
-        fields.append(("propensity", np.float64))
-    y = np.empty(len(action), dtype=fields)
-    y["action"], y["reward"] = action, reward
-    if propensity is not None:
-        y["propensity"] = np.broadcast_to(np.asarray(propensity, dtype=np.float64), len(y))
-    _check(y["reward"], y["propensity"] if propensity is not None else None)
+        known = _numbers(propensity, "propensity")
+        known = np.full(len(action), known) if known.ndim == 0 else _column(known, "propensity")
+    check_consistent_length(action, reward, known)
+    found = Feedback(action, reward, known)
+    _check(found)
+    columns = {name: getattr(found, name) for name in _NAMES if getattr(found, name) is not None}
+    y = np.empty(len(action), dtype=[(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        y[name] = column
     return y
 
 
@@ -92,12 +101,11 @@ def feedback_of(y: Any) -> Feedback:
         For another shape, fields that are missing, and as :func:`bandit_target`.
     """
     if hasattr(y, "columns"):  # a table, whose columns have names
-        y = y[[name for name in ("action", "reward", "propensity") if name in y.columns]]
-        y = bandit_target(*(np.asarray(y[name]) for name in y.columns))
+        _check_names(list(y.columns))
+        y = bandit_target(*(np.asarray(y[name]) for name in _NAMES if name in y.columns))
     y = np.asarray(y)
     if y.dtype.names is not None:
-        if not {"action", "reward"} <= set(y.dtype.names):
-            raise ValueError(f"`y` has fields {', '.join(y.dtype.names)}; expected {_COLUMNS}.")
+        _check_names(list(y.dtype.names))
         known = y["propensity"].astype(np.float64) if "propensity" in y.dtype.names else None
         found = Feedback(y["action"], y["reward"].astype(np.float64), known)
     elif y.ndim == 2 and y.shape[1] in (2, 3):
@@ -106,9 +114,19 @@ def feedback_of(y: Any) -> Feedback:
         found = Feedback(_whole(numbers[:, 0]), numbers[:, 1], known)
     else:
         reward = _numbers(column_or_1d(y, warn=True), "y")
-        found = Feedback(np.zeros(len(reward), dtype=int), reward, None)
-    _check(found.reward, found.propensity)
+        found = Feedback(np.zeros(len(reward), dtype=int), reward, None, rewards_alone=True)
+    _check(found)
     return found
+
+
+def _check_names(names: list[Any]) -> None:
+    """Refuse names of columns or fields that would be left out or misread."""
+    if not {"action", "reward"} <= set(names) <= set(_NAMES):
+        raise ValueError(
+            f"`y` has columns {', '.join(map(str, names))}; expected 'action' and 'reward', and "
+            "'propensity' where it is known, and no others. Rename them, or pass them to "
+            "bandit_target(action, reward, propensity)."
+        )
 
 
 def _numbers(values: Any, name: str) -> np.ndarray:
@@ -118,13 +136,48 @@ def _numbers(values: Any, name: str) -> np.ndarray:
         raise ValueError(f"`{name}` is no array of numbers; expected {_COLUMNS}.") from error
 
 
+def _column(values: Any, name: str) -> np.ndarray:
+    if np.ndim(values) == 0 or np.size(values) != len(values):
+        raise ValueError(
+            f"`{name}` has shape {np.shape(values)}; expected one of each round, (n,)."
+        )
+    return column_or_1d(values)
+
+
 def _whole(actions: np.ndarray) -> np.ndarray:
     """Return numbers of arms as integers, where they are."""
     whole = np.isfinite(actions).all() and (actions == np.floor(actions)).all()
     return actions.astype(int) if whole else actions
 
 
-def _check(reward: np.ndarray, propensity: np.ndarray | None) -> None:
+def check_kinds(labels: Any, name: str) -> None:
+    """Refuse words among numbers, which NumPy would make words of.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        Of arms.
+    name : str
+        Of the parameter.
+
+    Raises
+    ------
+    ValueError
+        If there are both.
+    """
+    if np.ndim(labels) != 1 or getattr(getattr(labels, "dtype", None), "kind", "O") != "O":
+        return
+    if len({isinstance(label, str) for label in labels}) > 1:
+        raise ValueError(f"`{name}` has words and numbers; expected labels of one kind.")
+
+
+def _check(found: Feedback) -> None:
+    """Refuse what no log can hold."""
+    action, reward, propensity = found.action, found.reward, found.propensity
+    nameless = [label is None or is_scalar_nan(label) for label in action.tolist()]
+    bad = np.flatnonzero(nameless)
+    if len(bad):
+        raise ValueError(f"The action of row {bad[0]} is missing (NaN); expected the arm's label.")
     bad = np.flatnonzero(~np.isfinite(reward))
     if len(bad):
         raise ValueError(

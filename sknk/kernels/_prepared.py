@@ -24,10 +24,12 @@ class PreparedRows:
     kernel : Kernel
         Whose ``_prepare`` it is.
     states : dict of (int, int) to object
-        Prepared spans.
+        Prepared spans; None is prepared when it is asked for.
     """
 
-    def __init__(self, kernel: Kernel, states: dict[tuple[int, int], Any] | None = None) -> None:
+    def __init__(
+        self, kernel: Kernel, states: dict[tuple[int, int], Any | None] | None = None
+    ) -> None:
         self._kernel, self._states = kernel, states or {}
         # Kernels that go over rows in passes, as tangent kernels of modules do, decide themselves.
         self._serves = type(kernel)._grams is Kernel._grams
@@ -38,12 +40,7 @@ class PreparedRows:
             return self
         with torch.no_grad():
             values = self._kernel._values(X.device)
-            states = {
-                span: self._states[span]
-                if span in self._states
-                else self._kernel._prepare(X[slice(*span)], values)
-                for span in _spans(len(X))
-            }
+            states = {span: self._state(span, X, values) for span in _spans(len(X))}
         return PreparedRows(self._kernel, states)
 
     def cross_with_diag(self, X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,8 +52,10 @@ class PreparedRows:
             new, diag = self._kernel._prepare_with_diag(Y, values)
             out = torch.empty((len(X), len(Y)), device=X.device, dtype=dtype)
             done = 0
-            for (start, stop), state in self._states.items():
-                out[start:stop], done = self._kernel._tile(state, new, values), stop
+            for span in self._states:
+                start, done = span
+                state = self._states[span] = self._state(span, X, values)
+                out[start:done] = self._kernel._tile(state, new, values)
             if done < len(X):
                 rest = self._kernel._prepare(X[done:], values)
                 out[done:] = self._kernel._tile(rest, new, values)
@@ -65,9 +64,15 @@ class PreparedRows:
     def _prepares(self, X: Tensor) -> bool:
         return self._serves and self._kernel._entries_per_pair(X.shape[1]) <= 1
 
+    def _state(self, span: tuple[int, int], X: Tensor, values: Any) -> Any:
+        """Return what the kernel makes of a span of rows."""
+        known = self._states.get(span)
+        return self._kernel._prepare(X[slice(*span)], values) if known is None else known
+
     def __getstate__(self) -> dict[str, Any]:
-        """Hold the kernel: rows give the rest again."""
-        return {"_kernel": self._kernel, "_states": {}, "_serves": self._serves}
+        """Hold kernel and spans: rows give the rest again, and sums round by where spans end."""
+        spans = dict.fromkeys(self._states)
+        return {"_kernel": self._kernel, "_states": spans, "_serves": self._serves}
 
 
 def _spans(n: int) -> list[tuple[int, int]]:

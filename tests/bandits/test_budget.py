@@ -11,7 +11,7 @@ from sknk.bandits import (
     simulate,
 )
 from sknk.kernels import NTK
-from tests.bandits.naive import log, ucb
+from tests.bandits.naive import S2, log, ucb
 
 OPTIONS = [
     {},
@@ -159,3 +159,54 @@ def test_pending_rounds_draw_no_dictionary():
         np.testing.assert_allclose(then, mean, atol=1e-9)
         assert (less <= std + 1e-12).all()
         assert policy._belief.built == policy._known.built
+
+
+def test_pairs_that_come_again_and_again_stay_known():
+    rng = np.random.default_rng(0)
+    C, f = log(5, seed=1)[0], rng.normal(size=(5, 3))
+    exact, policy = (
+        ucb(actions=range(3), budget=budget, random_state=0).initialize(4) for budget in (None, 15)
+    )
+    for _ in range(150):  # all fifteen pairs fit the budget
+        i, a = rng.integers(5), rng.integers(3)
+        y = bandit_target([a], [f[i, a] + 0.1 * rng.normal()])
+        for one in (exact, policy):
+            one.partial_fit(C[[i]], y)
+        np.testing.assert_allclose(
+            policy.predict_reward(C, True), exact.predict_reward(C, True), atol=1e-9
+        )
+
+
+def test_leverage_and_not_variance_draws_dictionaries():
+    # One pair was played three hundred times, forty others once: it is known best, and must stay.
+    X, arm, reward = log(41)
+    rows = np.r_[np.arange(1, 41), np.zeros(300, int)]
+    y = bandit_target(arm[rows], reward[rows])
+    kept = 0
+    for seed in range(10):
+        policy = ucb(budget=20, random_state=seed, actions=range(3)).initialize(4)
+        for start in range(0, 340, 20):
+            span = rows[start : start + 20]
+            policy.partial_fit(X[span], y[start : start + 20])
+        kept += policy.predict_reward(X[:1], return_std=True)[1][0, arm[0]] < 0.1
+    assert kept >= 9
+
+
+def test_announced_rounds_are_known_to_be_on_their_way():
+    X, arm, reward = log(200, d=8)
+    Q = log(3, d=8, seed=5)[0]
+    policy = ucb(budget=20, random_state=0).fit(X, bandit_target(arm, reward))
+    mean, before = policy.predict_reward(Q, True)
+    then, std = policy.add_pending(Q, [1, 1, 1]).predict_reward(Q, True)
+    np.testing.assert_allclose(then, mean, atol=1e-9)
+    assert (before[:, 1] > 0.6).all()
+    assert (std[:, 1] < np.sqrt(S2)).all()  # as after a round that was seen
+
+
+def test_dictionaries_keep_their_size_whatever_comes_at_once():
+    X, arm, reward = log(1300, d=30)
+    policy = NTKUCB(budget=10, random_state=0, actions=range(10)).initialize(30)
+    policy.partial_fit(X[:1000], bandit_target(arm[:1000], reward[:1000]))
+    policy.partial_fit(X[1000:1240], bandit_target(arm[1000:1240], reward[1000:1240]))
+    assert policy._known.now.n_rows <= 15
+    assert policy.n_rounds_ == 1240

@@ -193,7 +193,7 @@ def test_bad_sets_of_available_arms_are_refused():
         policy.predict(Q(), available=["three"])
     with pytest.raises(ValueError, match="`available` has shape"):
         policy.predict(Q(), available=np.ones((2, 3), dtype=bool))
-    with pytest.raises(ValueError, match="`k` is 3; expected 1 to 2"):
+    with pytest.raises(ValueError, match="`k` is 3; expected a whole number, 1 to 2"):
         policy.rank(Q(), 3, available=["no", "two"])
 
 
@@ -306,7 +306,7 @@ def test_bad_rounds_are_refused_and_nothing_is_lost():
     broken["reward"][3] = np.inf
     with pytest.raises(ValueError, match="reward of row 3"):
         policy.partial_fit(X, broken)
-    with pytest.raises(ValueError, match="fields a, b"):
+    with pytest.raises(ValueError, match="columns a, b"):
         policy.fit(X, np.zeros(40, dtype=[("a", int), ("b", float)]))
     with pytest.raises(ValueError, match="unknown"):
         policy.add_pending(X[:1], ["three"])

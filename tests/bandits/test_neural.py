@@ -20,7 +20,7 @@ def small(n_inputs, n_outputs, power=2):
 
 def played(n=30, **options):
     X, arm, reward = log(n)
-    options = {"max_epochs": 5, "random_state": 0, **options}
+    options = {"max_epochs": 5, "random_state": 0, "normalize_reward": False, **options}
     policy = NeuralUCB(small, actions=range(3), **options).initialize(4)
     for row in range(n):
         policy.predict(X[row : row + 1])
@@ -120,6 +120,7 @@ def test_a_wide_network_at_its_start_is_the_tangent_kernels_process():
         lambda n, k: PowerMLP(n, k, hidden=(4000,)),
         gradients="initial",
         max_epochs=0,
+        normalize_reward=False,
         random_state=0,
     ).fit(X, bandit_target(arm, reward))
     Q = log(5, seed=5)[0]
@@ -198,3 +199,25 @@ def test_networks_learn_what_kernels_do():
     found = simulate(policies, rounds, random_state=0).final()
     chance = (rounds.expected.max(1) - rounds.expected.mean(1)).sum()
     assert max(found.values()) < 0.8 * chance
+
+
+@pytest.mark.parametrize("kind", [NeuralUCB, NeuralTS])
+def test_networks_learn_rewards_of_any_unit(kind):
+    X, arm, reward = log(40)
+    Q, found = log(5, seed=5)[0], []
+    for a, b in ((1.0, 0.0), (100.0, 1e3)):
+        policy = kind(small, max_epochs=5, random_state=0)
+        policy.fit(X, bandit_target(arm, a * reward + b))
+        mean, std = policy.predict_reward(Q, return_std=True)
+        found.append(((mean - b) / a, std / a, policy.predict(Q)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    raw = kind(small, max_epochs=5, normalize_reward=False, random_state=0)
+    raw.fit(X, bandit_target(arm, 100.0 * reward + 1e3))
+    assert (raw.predict_reward(Q) < 500).all()  # a few steps do not lead to a thousand
+
+
+def test_what_is_no_network_is_named():
+    X, arm, reward = log()
+    with pytest.raises(ValueError, match="`module` is 'mlp'; expected a torch module"):
+        NeuralUCB("mlp").fit(X, bandit_target(arm, reward))

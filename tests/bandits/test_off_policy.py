@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer, normalize
+from sklearn.preprocessing import Normalizer, StandardScaler, normalize
 
 from sknk.bandits import (
     NTKUCB,
@@ -84,7 +85,7 @@ def test_errors_of_the_doubly_robust_are_smaller_with_a_good_model():
     plain = policy_value(share, X, y, estimator="ips")
     robust = policy_value(share, X, y, estimator="dr", q=table)
     assert robust.std_error < 0.6 * plain.std_error
-    fitted = policy_value(share, X, y, estimator="dr")  # NTKRidge, crosswise
+    fitted = policy_value(share, X, y, estimator="dr")  # NTKRidgeCV, crosswise
     truth = (share * table).sum(1).mean()
     assert fitted.interval[0] <= truth <= fitted.interval[1]
     assert fitted.std_error < plain.std_error
@@ -242,6 +243,7 @@ def test_scorers_choose_in_grid_searches():
     blind = GridSearchCV(pipe, grid, cv=folds).fit(X, y)
     assert np.ptp(blind.cv_results_["mean_test_score"]) == 0  # the estimator's own does not
     classes = np.digitize(X[:, 0], [-0.5, 0.5])
+    pipe.set_params(ntkucb__actions=None)  # classes are no rewards of several arms
     search = GridSearchCV(pipe, grid, cv=2, scoring=make_regret_scorer(30)).fit(X, classes)
     assert (search.cv_results_["mean_test_score"] < 0).all()
     assert (search.cv_results_["mean_test_score"] > -1).all()
@@ -260,3 +262,60 @@ def test_pipelines_are_taught_behind_their_transformers():
     bare = NTKUCB().fit(X[:30], y[:30])
     assert partial_fit_pipeline(bare, X[30:], y[30:]) is bare
     assert bare.n_rounds_ == 40
+
+
+def test_the_default_model_does_not_shrink_small_logs_to_nothing():
+    for seed in range(3):
+        X, y, table, share = log(120, seed)
+        y["reward"] += 2.0  # rewards are not centred
+        found = policy_value(share, X, y, estimator="dm")
+        assert abs(found.value - (share * (table + 2.0)).sum(1).mean()) < 0.1
+
+
+def test_rounds_of_arms_that_were_removed_weigh_nothing():
+    X, y, _, _ = log(90)
+    policy = NTKUCB(random_state=0).fit(X, y).remove_arm(2)
+    share = np.hstack([policy.predict_proba(X), np.zeros((90, 1))])
+    for name in ESTIMATORS:
+        wanted = policy_value(share, X, y, estimator=name, arms=[0, 1, 2])
+        assert policy_value(policy, X, y, estimator=name) == wanted
+    greedy = NTKUCB(beta=0.0, random_state=0).fit(X, y).remove_arm(2)
+    assert greedy.score(X, y) == pytest.approx(policy_value(greedy, X, y).value)
+    with pytest.raises(ValueError, match="plays arm 2, which the policy does not know"):
+        policy_value(NTKUCB(actions=[0, 1]).initialize(3), X, y)
+
+
+def test_the_direct_method_needs_no_round_that_matches():
+    X, y, table, _ = log(30)
+    other = (y["action"][:, None] + 1) % 3 == np.arange(3)
+    found = policy_value(other.astype(float), X, y, estimator="dm", q=table)
+    assert found.n_matched == 0
+    assert np.isfinite(found.interval).all()
+    assert np.isnan(policy_value(other.astype(float), X, y).value)
+
+
+def test_replay_reads_tables_by_their_names():
+    pandas = pytest.importorskip("pandas")
+    X, y, _, _ = log(60)
+    columns = ["reward", "propensity", "action"]  # in no order that matters
+    frame = pandas.DataFrame({name: y[name] for name in columns})
+    policy = NTKUCB(actions=range(3), random_state=0).initialize(3)
+    whole = progressive_replay(policy, X, y, random_state=0)
+    assert progressive_replay(policy, X, frame, random_state=0) == whole
+    assert whole.n_matched > 5
+
+
+def test_what_can_be_neither_judged_nor_taught_is_named():
+    X, y, _, _ = log(30)
+    with pytest.raises(NotFittedError, match="`initialize` without any"):
+        policy_value(NTKUCB(), X, y)
+    with pytest.raises(ValueError, match="ndarray that holds no numbers"):
+        policy_value(np.full(30, "left"), X, y)
+    with pytest.raises(ValueError, match="`estimator` is 'snip'"):
+        make_ope_scorer("snip")
+    with pytest.raises(ValueError, match=r"Row . plays arm 2, which is not in `arms`"):
+        cross_fitted_rewards(X, y, arms=[0, 1])
+    scaler = make_pipeline(StandardScaler()).fit(X)
+    with pytest.raises(ValueError, match="expected a bandit"):
+        partial_fit_pipeline(scaler, X, y)
+    assert scaler[-1].n_samples_seen_ == 30

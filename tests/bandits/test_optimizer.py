@@ -109,6 +109,23 @@ def test_values_in_other_units_ask_for_the_same_rows():
     np.testing.assert_array_equal(*asked)
 
 
+def test_equal_values_have_no_units_of_their_own():
+    found = []
+    for equal in (0.1, 0.5):  # three times 0.1 differ from their mean by rounding
+        search = PoolOptimizer(random_state=0).fit(X).tell([0, 1, 2], [equal] * 3)
+        found.append(search.predict_pool(return_std=True)[1])
+    np.testing.assert_allclose(*found)
+
+
+@pytest.mark.parametrize("strategy", ["ucb", "thompson"])
+def test_ties_are_broken_at_random(strategy):
+    asked = {
+        PoolOptimizer(strategy=strategy, beta=0.0, random_state=seed).fit(X).ask()[0]
+        for seed in range(8)
+    }
+    assert len(asked) > 4
+
+
 def test_a_pickled_search_goes_on_bit_for_bit():
     def go_on(search, n):
         for _ in range(n):
@@ -133,9 +150,11 @@ def test_noisy_rows_are_asked_for_again_if_wanted():
     assert len(search.told_) == 12
     once = PoolOptimizer(random_state=0).fit(few)
     once.tell([0, 1], value(few[:2]))
-    with pytest.raises(ValueError, match="`n` is 3; expected 1 to 2"):
-        once.ask(3)
+    for n in (3, 0, 1.0):
+        with pytest.raises(ValueError, match=f"`n` is {n}; .* 2 rows are left"):
+            once.ask(n)
     assert not len(once.asked_)
+    assert len(search.ask(5)) == 5  # with replacement rows do not run out
 
 
 def test_bad_values_are_refused():
@@ -144,9 +163,10 @@ def test_bad_values_are_refused():
         _ = search.best_index_
     with pytest.raises(ValueError, match=r"`indices` has row 80"):
         search.tell([80], [1.0])
-    for y in ([np.nan], [1.0, 2.0]):
-        with pytest.raises(ValueError, match="expected a finite value for each"):
-            search.tell([0], y)
+    with pytest.raises(ValueError, match="value of row 3 is nan; expected a finite one"):
+        search.tell([0, 3], [1.0, np.nan])
+    with pytest.raises(ValueError, match=r"`y` has shape \(2,\); expected \(1,\)"):
+        search.tell([0], [1.0, 2.0])
     with pytest.raises(ValueError, match="`y` has 3 values; expected 80"):
         PoolOptimizer().fit(X, [1.0, 2.0, 3.0])
     assert not len(search.told_)

@@ -1,10 +1,14 @@
 """What bandits know, against one dense matrix of all rounds."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from sklearn.gaussian_process.kernels import RBF
 
-from sknk.bandits import bandit_target
+from sknk.bandits import NTKUCB, bandit_target
+from sknk.bandits._history import History
 from sknk.kernels import NNGP, NTK, EmpiricalNTK, Normalized
 from tests.bandits.naive import KERNEL, S2, disjoint, joint, log, posterior, sampling, ucb
 from tests.cases import ANY_WIDTH
@@ -249,3 +253,60 @@ def test_widths_of_theory_are_in_units_of_rewards():
         ).fit(X, bandit_target(arm, scale * reward))
         found.append((policy.decision_function(Q) - policy.predict_reward(Q)) / scale)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+
+
+def test_announced_rounds_are_answered_by_the_context_that_was_stored():
+    X, arm, reward = log(30)
+    policy = ucb(actions=range(3)).fit(X[:20], bandit_target(arm[:20], reward[:20]))
+    policy.add_pending(X[20:], arm[20:])
+    assert policy.n_pending_ == 10
+    policy.partial_fit(X[20:25].astype(np.float32), bandit_target(arm[20:25], reward[20:25]))
+    assert policy.n_pending_ == 5
+    policy.partial_fit(X[:5], bandit_target(arm[:5], reward[:5]))  # others answer nothing
+    assert policy.n_pending_ == 5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [3, 7, 20])
+def test_rounding_of_equal_rewards_is_no_unit(dtype, n):
+    X, arm, _ = log(n)
+    policy = NTKUCB(dtype=dtype).fit(X, bandit_target(arm, np.full(n, 0.1)))
+    assert policy._units == (pytest.approx(0.1), 1.0)
+
+
+def test_a_round_that_failed_is_not_remembered(monkeypatch):
+    X, arm, reward = log(40)
+    policy = ucb(actions=range(3)).fit(X[:5], bandit_target(arm[:5], reward[:5]))
+    twin = copy.copy(policy)
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "grown", None)  # not callable
+        with pytest.raises(TypeError):
+            policy.partial_fit(X[10:], bandit_target(arm[10:], reward[10:]))
+    calls = []
+    monkeypatch.setattr(History, "law", lambda *_: calls.append(1))
+    for one in (policy, twin):  # both go on from the same rounds
+        for row in [*range(5, 10), *range(10, 40)]:
+            one.partial_fit(X[[row]], bandit_target(arm[[row]], reward[[row]]))
+        assert one._history._n_distinct == 40
+    assert not calls  # nothing was merged, as nothing came twice
+
+
+def test_joint_kernels_without_bounds_are_tried_on_rows_they_can_bear():
+    kernel = NTK(depth=2, bias_var=0.0, activation="exp")
+    X, arm, reward = log(d=20)
+    policy = NTKUCB(kernel, actions=range(3)).initialize(20)
+    assert np.isfinite(policy.partial_fit(X, bandit_target(arm, reward)).predict_reward(X)).all()
+
+
+@pytest.mark.parametrize("n", [255, 256, 800])
+def test_a_pickled_law_of_many_rounds_is_the_same_to_the_last_bit(n):
+    X, arm, reward = log(n + 20, d=5)
+    whole = NTKUCB(actions=range(3), random_state=0).fit(X[:n], bandit_target(arm[:n], reward[:n]))
+    again = pickle.loads(pickle.dumps(whole))
+    for row in range(n, n + 20):
+        for policy in (whole, again):
+            policy.predict(X[[row]])
+            policy.partial_fit(X[[row]], bandit_target(arm[[row]], reward[[row]]))
+        np.testing.assert_array_equal(
+            again.decision_function(X[[row - 1]]), whole.decision_function(X[[row - 1]])
+        )

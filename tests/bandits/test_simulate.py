@@ -1,8 +1,11 @@
 """Problems, regret, and runs that are not played twice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits, load_wine
+from sklearn.pipeline import make_pipeline
 
 from sknk.bandits import (
     NTKUCB,
@@ -142,6 +145,46 @@ def test_runs_are_played_once(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         simulate(policies, problem, n_runs=2, random_state=0).regret["ucb"], first.regret["ucb"]
     )
+
+
+class Factor:
+    """A schedule that holds its number."""
+
+    def __init__(self, c):
+        self.c = c
+
+    def __call__(self, t, gain):
+        return self.c
+
+
+def test_runs_of_other_settings_are_other_runs(tmp_path):
+    path, rounds = tmp_path / "runs.jsonl", synthetic_problem("h2", n_rounds=30, random_state=0)
+
+    def found(policy, problem=rounds):
+        kept = simulate(policy, problem, random_state=0, path=path).regret["policy"]
+        lines = len(path.read_text().strip().splitlines())
+        np.testing.assert_array_equal(
+            kept, simulate(policy, problem, random_state=0).regret["policy"]
+        )
+        return lines
+
+    assert found(NTKUCB()) == 1
+    assert found(NTKUCB(), replace(rounds, encoding="joint")) == 2
+    for number, c in enumerate((0.0, 50.0)):
+        assert found(NTKUCB(beta=lambda t, gain, c=c: c)) == 3 + 2 * number
+        assert found(NTKUCB(beta=Factor(c))) == 4 + 2 * number
+    assert found(NTKUCB(random_state=np.random.RandomState(1))) == 6  # a run has its own
+    with pytest.raises(ValueError, match=r"`expected` has shape \(30, 3\); expected \(30, 4\)"):
+        replace(rounds, expected=rounds.expected[:, :3])
+
+
+@pytest.mark.parametrize("policies", [NTKUCB, [NTKUCB()], make_pipeline(NTKUCB()), {"a": None}])
+def test_what_cannot_play_is_named(policies):
+    rounds = synthetic_problem(n_rounds=5, random_state=0)
+    with pytest.raises(ValueError, match="expected a bandit"):
+        simulate(policies, rounds)
+    with pytest.raises(ValueError, match="`problem` is a tuple; expected a BanditProblem"):
+        simulate(NTKUCB(), (rounds.X, rounds.reward))
 
 
 def test_slopes_of_powers_are_their_exponents():
