@@ -11,6 +11,8 @@ from _peers import serve
 from contextualbandits.online import LinTS, LinUCB
 from mabwiser.mab import MAB, LearningPolicy
 
+LIMIT = 240.0  # seconds of a run, of which what was played until then is returned
+
 
 class OfContextualBandits:
     """A policy of contextualbandits."""
@@ -86,7 +88,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def play(label: str, seed: int, X: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return what a policy plays, and how long it takes."""
+    """Return what a policy plays until time is up, and how long it takes."""
     policy = policies(reward.shape[1], seed)[label]()
     played = np.empty(len(X), dtype=int)
     start = time.perf_counter()
@@ -95,7 +97,9 @@ def play(label: str, seed: int, X: np.ndarray, reward: np.ndarray) -> tuple[np.n
         for t in range(len(X)):
             played[t] = policy.play(X[t : t + 1])
             policy.learn(X[t : t + 1], int(played[t]), float(reward[t, played[t]]))
-    return played, time.perf_counter() - start
+            if time.perf_counter() - start > LIMIT:
+                break
+    return played[: t + 1], time.perf_counter() - start
 
 
 if __name__ == "__main__":

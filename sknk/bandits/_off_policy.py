@@ -329,7 +329,7 @@ def cross_fitted_rewards(
     arms : array-like of shape (K,) or None, default=None
         Labels of columns; None is the arms that were played, sorted.
     n_splits : int, default=5
-        Folds.
+        Folds, at most n.
 
     Returns
     -------
@@ -343,7 +343,7 @@ def cross_fitted_rewards(
     rows = np.hstack([X, (told.action[:, None] == labels).astype(np.float64)])
     model = NTKRidgeCV() if model is None else model
     found = np.empty((len(X), len(labels)))
-    for seen, held in KFold(n_splits, shuffle=True, random_state=0).split(X):
+    for seen, held in KFold(min(n_splits, len(X)), shuffle=True, random_state=0).split(X):
         fitted = clone(model).fit(rows[seen], told.reward[seen])
         for arm, one in enumerate(np.eye(len(labels))):
             asked = np.hstack([X[held], np.tile(one, (len(held), 1))])

@@ -135,7 +135,8 @@ class RegretDisplay:
         """
         pyplot(f"{cls.__name__}.from_predictions")
         if not isinstance(simulation, Simulation):
-            raise TypeError(f"`simulation` is {simulation!r}; expected what `simulate` returns.")
+            kind = type(simulation).__name__
+            raise TypeError(f"`simulation` is a {kind}; expected what `simulate` returns.")
         return cls(simulation).plot(ax, band_kw=band_kw, **line_kw)
 
     def plot(

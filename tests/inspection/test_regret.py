@@ -38,5 +38,7 @@ def test_style_and_axes_are_those_passed():
 
 
 def test_other_things_than_simulations_are_refused():
-    with pytest.raises(TypeError, match=r"`simulation` is \[1\]; expected what `simulate` returns"):
+    with pytest.raises(
+        TypeError, match=r"`simulation` is a list; expected what `simulate` returns"
+    ):
         RegretDisplay.from_predictions([1])
