@@ -1,12 +1,15 @@
 """Hashes of data and settings: what a run that goes on must agree on."""
 
 import hashlib
+import inspect
 import re
 from typing import Any
 
 import numpy as np
 
 __all__ = ["described", "fingerprint", "signature"]
+
+_DEPTH = 4  # of functions and objects that hold others, which may hold themselves
 
 
 def fingerprint(*parts: Any) -> str:
@@ -25,18 +28,22 @@ def fingerprint(*parts: Any) -> str:
 
 def described(function: Any) -> Any:
     """Return what tells a utility from others: its name, or what a function or an object holds."""
-    if isinstance(function, str):
-        return function
+    return function if isinstance(function, str) else _described(function, _DEPTH)
+
+
+def _described(function: Any, depth: int) -> str:
+    owner = getattr(function, "__self__", None)
     code = getattr(function, "__code__", None)
     cells = getattr(function, "__closure__", None) or ()
     inside = [cell.cell_contents for cell in cells]
     inside += [*(getattr(function, "__defaults__", None) or ())]
     for held in (getattr(function, "__kwdefaults__", None), getattr(function, "__dict__", None)):
-        inside += sorted((held or {}).items())
-    inside = [fingerprint(part) if isinstance(part, np.ndarray) else part for part in inside]
+        inside += [part for item in sorted((held or {}).items()) for part in item]
+    inside += [owner] if owner is not None and not inspect.ismodule(owner) else []
+    parts = [_content(part, depth - 1) for part in inside] if depth else []
     known = None if code is None else (code.co_code, code.co_consts, code.co_names)
     name = getattr(function, "__qualname__", repr(type(function)))
-    return re.sub(r" at 0x[0-9a-f]+", "", repr((name, known, inside)))  # the same in any process
+    return re.sub(r" at 0x[0-9a-f]+", "", repr((name, known, parts)))  # the same in any process
 
 
 def signature(value: Any) -> str:
@@ -56,24 +63,28 @@ def signature(value: Any) -> str:
     return fingerprint(_content(value))[:24]
 
 
-def _content(value: Any) -> Any:
+def _content(value: Any, depth: int = _DEPTH) -> Any:
     """Return a structure whose ``repr`` tells a parameter from all others."""
     if isinstance(value, type):
         return value.__qualname__
     if hasattr(value, "get_params"):
         params = value.get_params(deep=False)
-        return type(value).__qualname__, {name: _content(params[name]) for name in sorted(params)}
+        found = {name: _content(params[name], depth) for name in sorted(params)}
+        return type(value).__qualname__, found
     if hasattr(value, "state_dict"):  # a torch module
         weights = {name: fingerprint(np.asarray(v.cpu())) for name, v in value.state_dict().items()}
         return repr(value), weights
-    if isinstance(value, np.ndarray):
-        return fingerprint(value)
+    if getattr(value, "ndim", 0) > 0:  # an array, a tensor, a table
+        value = value.detach().cpu() if hasattr(value, "detach") else value
+        return [*map(str, getattr(value, "columns", ()))], fingerprint(np.asarray(value))
     if isinstance(value, np.random.RandomState):
         return [_content(part) for part in value.get_state(legacy=True)]
     if isinstance(value, dict):
-        return {name: _content(item) for name, item in value.items()}
+        return {name: _content(item, depth) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_content(item) for item in value]
+        return [_content(item, depth) for item in value]
     if hasattr(value, "func") and hasattr(value, "keywords"):  # functools.partial
-        return [_content(part) for part in (value.func, value.args, value.keywords)]
-    return described(value) if callable(value) else repr(value)
+        return [_content(part, depth) for part in (value.func, value.args, value.keywords)]
+    if callable(value) or hasattr(value, "__dict__"):
+        return _described(value, depth)
+    return repr(value)

@@ -1,6 +1,6 @@
 """Arms: labels outside, codes inside."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -157,6 +157,25 @@ class Arms:
             )
         return np.zeros(len(told.reward), dtype=int)
 
+    def named(self, told: Feedback) -> Feedback:
+        """Return what was played with its labels, of rewards alone that of the single arm.
+
+        Parameters
+        ----------
+        told : Feedback
+            Of n rounds.
+
+        Returns
+        -------
+        Feedback
+
+        Raises
+        ------
+        ValueError
+            If no arms are named where there are several.
+        """
+        return replace(told, action=self.every[self.codes_of(told)]) if told.rewards_alone else told
+
     def with_arm(self, label: Any, features: Any = None) -> "Arms":
         """Return the arms and one more, by its old code if it was there before.
 
@@ -248,6 +267,8 @@ class Arms:
             mask, seen = np.asarray(available), f"shape {np.shape(available)}"
         except ValueError:
             mask, seen = np.empty(()), "rows of several lengths"
+        if mask.dtype == object and {type(one) for one in mask.ravel().tolist()} == {bool}:
+            mask = mask.astype(bool)  # a row of a table
         if mask.shape not in (shape, shape[1:]) if mask.dtype == bool else mask.ndim != 1:
             raise ValueError(
                 f"`available` has {seen}; expected a list of labels for all rounds, or a bool "

@@ -338,11 +338,15 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         """Strike rounds off those whose rewards are still to come."""
         left = list(self._pending)
         for x, code in zip(X, codes.tolist(), strict=True):
-            for place, (row, arm) in enumerate(left):
-                # Contexts that were stored as float32 on their way are the same contexts.
-                if arm == code and np.array_equal(np.float32(row), np.float32(x)):
-                    del left[place]
-                    break
+            # Contexts that were stored as float32 on their way are the same contexts.
+            same = [
+                place
+                for place, (row, arm) in enumerate(left)
+                if arm == code and np.array_equal(np.float32(row), np.float32(x))
+            ]
+            if same:
+                exact = (place for place in same if np.array_equal(left[place][0], x))
+                del left[next(exact, same[0])]
         self._pending = left
 
     def _look(self, X: np.ndarray) -> Look:

@@ -20,7 +20,8 @@ _GROWTH = 1.25
 # A pair of which the span leaves out so much joins the dictionary at once: it would be played over
 # and over, and never learned of. Of announced pairs hardly anything is left out, so that all are
 # known to be on their way. A dictionary that has grown by this factor is drawn anew.
-_NEW, _ANNOUNCED, _ROUNDING, _ROOM = 0.5, 0.01, 1e-6, 1.25
+_NEW, _ANNOUNCED, _ROOM = 0.5, 0.01, 1.25
+_ROUNDING = 64.0  # times the root of the rounding unit: less is left out of pairs that are there
 _NUMBERS = 2**24  # of one block of features
 
 
@@ -132,9 +133,8 @@ class BudgetBelief(Belief):
         told = _Told(Pairs(self.rows.rows[one], self.arm.rows[one]), y, 1.0 / count)
         diag = self.encoding.diag(told.pairs)
         rng = np.random.default_rng([self.seed, self.n_rows])
-        if isinstance(self.now, _DictionaryBelief):
-            return self._drawn(told, self.now.without(told, diag), rng)
-        first = self._drawn(told, diag, rng)  # any pair may be missing here
+        # The law so far has not seen the new rounds: what it knows best they might well crowd out.
+        first = self._drawn(told, diag, rng)
         return self._drawn(told, first.without(told, diag), rng)
 
     def _drawn(
@@ -214,7 +214,9 @@ class _DictionaryBelief(Belief):
             Z = self.features(told.pairs[J])
             left_out = self.law.left_out(Z, diag[J])
             known = self.law.variance(Z, diag[J]) - left_out
-            own = known / (told.noise[J] + left_out)  # below 1: the leverage of its rounds
+            own = known / (
+                told.noise[J] + left_out
+            )  # leverage of its rounds, which the law has seen
             found.append(left_out + known / (1.0 - own).clamp(min=1e-6))
         return torch.cat(found)
 
@@ -229,8 +231,9 @@ class _DictionaryBelief(Belief):
 
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
         new = self.encoding.pairs(rounds.X, rounds.arm)
-        least = _NEW if self.n_rows >= self.budget else _ROUNDING
-        return self._with_new(new, least).learned(new, rounds.y, rounds.noise)
+        full, eps = self.n_rows >= self.budget, torch.finfo(rounds.y.dtype).eps
+        found = self._with_new(new, _NEW if full else _ROUNDING * eps**0.5)
+        return found.learned(new, rounds.y, rounds.noise)
 
     def expect(self, rounds: Rounds) -> Self:
         new = self.encoding.pairs(rounds.X, rounds.arm)

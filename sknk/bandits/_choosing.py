@@ -13,7 +13,7 @@ from torch import Tensor
 from sknk._array import to_numpy
 from sknk.bandits._arms import Arms
 from sknk.bandits._beliefs import Look
-from sknk.bandits._target import feedback_of
+from sknk.bandits._target import Feedback, feedback_of
 
 __all__ = ["ChoosingMixin", "check_started", "shares"]
 
@@ -204,7 +204,7 @@ class ChoosingMixin:
         """
         told = feedback_of(y)
         share = shares(self._by(X, self._mean))
-        place = _places(self._arms, told.action)
+        place = _places(self._arms, told)
         weight = np.where(place < 0, 0.0, share[np.arange(len(place)), place])
         if told.propensity is not None:
             weight = weight / told.propensity
@@ -322,8 +322,8 @@ def _asked(oracle: Oracle, scores: np.ndarray, k: int) -> np.ndarray:
     return found
 
 
-def _places(arms: Arms, action: np.ndarray) -> np.ndarray:
-    """Return positions of labels among the arms that are offered; -1 of those removed."""
+def _places(arms: Arms, told: Feedback) -> np.ndarray:
+    """Return positions of what was played among the arms that are offered; -1 of those removed."""
     place = np.full(arms.n_codes, -1)
     place[arms.code] = np.arange(len(arms.code))
-    return place[arms.codes(action)]
+    return place[arms.codes_of(told)]

@@ -136,7 +136,7 @@ class NeuralBelief(Belief):
     built : int
         Rounds at the last training.
     units : tuple of float
-        Centre and scale of rewards then, in which the network's outputs are.
+        Centre and scale of rewards then, in which the network's outputs are; before, of all rounds.
     """
 
     merges: ClassVar[bool] = False
@@ -188,6 +188,8 @@ class NeuralBelief(Belief):
             y=self.y.append(rounds.y),
             noise=self.noise.append(rounds.noise),
         )
+        if not self.built:  # widths are in the units of all rounds, and so is what is untrained
+            grown = replace(grown, units=self.schedule.units(grown.y.rows[:, 0]))
         due = grown.n_rows >= self.built + self.schedule.every
         if not (due and self.current):  # a training makes them all anew
             grown = replace(grown, width=self.width.observe(rounds, inner))

@@ -25,6 +25,7 @@ __all__ = [
     "check_estimator",
     "cross_fitted_rewards",
     "estimate_of",
+    "last_of",
     "policy_value",
 ]
 
@@ -151,8 +152,8 @@ def policy_value(
     limit : float, default=inf
         Largest weight: above it "ips", "snips" and "dr" clip, "switch" switches, "dros" shrinks.
     q : array-like of shape (n, K), estimator or None, default=None
-        Rewards a model expects of every arm, or a regressor, fitted crosswise by
-        :func:`cross_fitted_rewards`; None is :class:`~sknk.NTKRidgeCV`.
+        Rewards a model expects of every arm, columns as of the probabilities; or a regressor,
+        fitted crosswise by :func:`cross_fitted_rewards`; None is :class:`~sknk.NTKRidgeCV`.
     arms : array-like of shape (K,), default=None
         Labels of the columns of an array of probabilities; None is the logged actions, sorted. Of
         ``predict_proba``'s they are the policy's ``arms_``, in whatever order these were declared.
@@ -187,7 +188,7 @@ def policy_value(
         )
     told = feedback_of(y)
     check_consistent_length(X, told.reward)
-    share, arms = _shares_of(policy, X, told, arms)
+    share, arms, told = _shares_of(policy, X, told, arms)
     if share.shape != (len(told.reward), len(arms)):
         raise ValueError(
             f"`policy` gives probabilities of shape {share.shape}; expected one for each of "
@@ -197,7 +198,7 @@ def policy_value(
         raise ValueError("`policy` gives rows that are no probabilities; expected sums of one.")
     log = _log_of(share, arms, told)
     if estimator in _BY_MODEL:
-        log = replace(log, q=_expected(q, X, told, arms))
+        log = replace(log, q=_expected(q, X, told, arms, policy))
     value, terms = _ESTIMATORS[estimator](log, limit)
     return estimate_of(value, terms, log.w, confidence, matters=estimator != "dm")
 
@@ -234,13 +235,28 @@ def behind(policy: Any, X: Any) -> tuple[Any, Any]:
     X : array-like
     policy : bandit
     """
-    if not hasattr(policy, "steps"):
-        return X, policy
-    return (policy[:-1].transform(X) if len(policy) > 1 else X), policy[-1]
+    several = hasattr(policy, "steps") and len(policy) > 1
+    return policy[:-1].transform(X) if several else X, last_of(policy)
 
 
-def _shares_of(policy: Any, X: Any, told: Feedback, arms: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities (n, K) of a policy's arms, and their labels."""
+def last_of(policy: Any) -> Any:
+    """Return the bandit that a policy is, or a Pipeline ends in.
+
+    Parameters
+    ----------
+    policy : bandit or Pipeline
+
+    Returns
+    -------
+    bandit
+    """
+    return policy[-1] if hasattr(policy, "steps") else policy
+
+
+def _shares_of(
+    policy: Any, X: Any, told: Feedback, arms: Any
+) -> tuple[np.ndarray, np.ndarray, Feedback]:
+    """Return probabilities (n, K) of a policy's arms, their labels, and the log by these."""
     if not hasattr(policy, "predict_proba"):
         try:
             share = np.asarray(policy, dtype=np.float64)
@@ -250,14 +266,15 @@ def _shares_of(policy: Any, X: Any, told: Feedback, arms: Any) -> tuple[np.ndarr
                 "bandit, or probabilities of all rounds and arms: (action[:, None] == arms) where "
                 "it plays `action`."
             ) from error
-        return share, np.unique(told.action) if arms is None else np.asarray(arms)
+        return share, np.unique(told.action) if arms is None else np.asarray(arms), told
     Z, final = behind(policy, X)
     check_started(final)
     share, offered = final.predict_proba(Z), final.arms_
+    told = final._arms.named(told)
     # What was offered once and is no more is never played: its rounds weigh nothing.
     gone = np.setdiff1d(np.intersect1d(final._arms.every, told.action), offered)
     never = np.zeros((len(share), len(gone)))
-    return np.hstack([share, never]), np.concatenate([offered, gone])
+    return np.hstack([share, never]), np.concatenate([offered, gone]), told
 
 
 def _log_of(share: np.ndarray, arms: np.ndarray, told: Feedback) -> _Log:
@@ -267,17 +284,19 @@ def _log_of(share: np.ndarray, arms: np.ndarray, told: Feedback) -> _Log:
     return _Log(share[np.arange(len(place)), place] / p, told.reward, share, place, None)
 
 
-def _expected(q: Any, X: Any, told: Feedback, arms: np.ndarray) -> np.ndarray:
+def _expected(q: Any, X: Any, told: Feedback, arms: np.ndarray, policy: Any) -> np.ndarray:
     """Return what a model expects of every arm, (n, K)."""
     if q is None or hasattr(q, "fit"):
         return cross_fitted_rewards(X, told, model=q, arms=arms)
-    found = np.asarray(q, dtype=np.float64)
-    if found.shape != (len(told.reward), len(arms)):
+    offered = last_of(policy).arms_ if hasattr(policy, "predict_proba") else arms
+    found, wanted = np.asarray(q, dtype=np.float64), (len(told.reward), len(offered))
+    if found.shape != wanted:
         raise ValueError(
-            f"`q` has shape {found.shape}; expected {(len(told.reward), len(arms))}, a reward of "
-            "every round and arm."
+            f"`q` has shape {found.shape}; expected {wanted}, a reward of every round and arm, "
+            f"columns {offered.tolist()}."
         )
-    return found
+    # Arms that are offered no more come last, and have no weight anywhere.
+    return np.pad(found, ((0, 0), (0, len(arms) - len(offered))))
 
 
 def estimate_of(

@@ -10,11 +10,13 @@ from sklearn.utils import _safe_indexing, check_consistent_length, check_random_
 from sklearn.utils.validation import _num_samples
 
 from sknk.bandits._base import KernelBandit
+from sknk.bandits._choosing import check_started
 from sknk.bandits._off_policy import (
     PolicyValue,
     behind,
     check_estimator,
     estimate_of,
+    last_of,
     policy_value,
 )
 from sknk.bandits._problems import classification_problem
@@ -68,11 +70,17 @@ def partial_fit_pipeline(pipeline: Any, X: Any, y: Any) -> Any:
     >>> partial_fit_pipeline(pipe, np.eye(2), bandit_target([1, 0], [0.0, 1.0]))[-1].n_rounds_
     4
     """
-    X, final = behind(pipeline, X)
-    if not isinstance(final, KernelBandit):  # a scaler's partial_fit would scale anew
-        raise ValueError(f"`pipeline` ends in {final!r}; expected a bandit.")
-    final.partial_fit(X, y)
+    final = _bandit_of(pipeline)
+    final.partial_fit(behind(pipeline, X)[0], y)
     return pipeline
+
+
+def _bandit_of(policy: Any) -> KernelBandit:
+    """Return the bandit that a policy is, or ends in."""
+    final = last_of(policy)
+    if not isinstance(final, KernelBandit):  # a scaler's partial_fit would scale anew
+        raise ValueError(f"The policy is, or ends in, {final!r}; expected a bandit.")
+    return final
 
 
 def progressive_replay(
@@ -111,7 +119,9 @@ def progressive_replay(
     PolicyValue
         nan if no round matches.
     """
-    told, n = feedback_of(y), _num_samples(X)
+    final = _bandit_of(policy)
+    check_started(final)
+    told, n = final._arms.named(feedback_of(y)), _num_samples(X)
     check_consistent_length(X, told.reward)
     kept = np.ones(n, dtype=bool)
     if told.propensity is not None:

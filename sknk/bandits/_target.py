@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils._missing import is_scalar_nan
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
 __all__ = ["Feedback", "bandit_target", "check_kinds", "feedback_of"]
 
@@ -137,6 +137,7 @@ def _numbers(values: Any, name: str) -> np.ndarray:
 
 
 def _column(values: Any, name: str) -> np.ndarray:
+    values = np.asarray(values)  # of a table, as it is
     if np.ndim(values) == 0 or np.size(values) != len(values):
         raise ValueError(
             f"`{name}` has shape {np.shape(values)}; expected one of each round, (n,)."
@@ -148,6 +149,10 @@ def _whole(actions: np.ndarray) -> np.ndarray:
     """Return numbers of arms as integers, where they are."""
     whole = np.isfinite(actions).all() and (actions == np.floor(actions)).all()
     return actions.astype(int) if whole else actions
+
+
+def _is_missing(label: Any) -> bool:
+    return label is None or is_scalar_nan(label) or is_pandas_na(label)
 
 
 def check_kinds(labels: Any, name: str) -> None:
@@ -167,15 +172,16 @@ def check_kinds(labels: Any, name: str) -> None:
     """
     if np.ndim(labels) != 1 or getattr(getattr(labels, "dtype", None), "kind", "O") != "O":
         return
-    if len({isinstance(label, str) for label in labels}) > 1:
+    named = (label for label in labels if not _is_missing(label))
+    if len({isinstance(label, str) for label in named}) > 1:
         raise ValueError(f"`{name}` has words and numbers; expected labels of one kind.")
 
 
 def _check(found: Feedback) -> None:
     """Refuse what no log can hold."""
     action, reward, propensity = found.action, found.reward, found.propensity
-    nameless = [label is None or is_scalar_nan(label) for label in action.tolist()]
-    bad = np.flatnonzero(nameless)
+    check_kinds(action, "action")
+    bad = np.flatnonzero([_is_missing(label) for label in action.tolist()])
     if len(bad):
         raise ValueError(f"The action of row {bad[0]} is missing (NaN); expected the arm's label.")
     bad = np.flatnonzero(~np.isfinite(reward))

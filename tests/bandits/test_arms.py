@@ -35,6 +35,20 @@ def test_tables_are_read_by_their_columns():
             policy.fit(X, frame.rename(columns=names))
 
 
+def test_masks_of_tables_are_masks():
+    policy = NTKUCB(actions=[0, 1, 2], random_state=0).fit(X, Y)
+    row = np.array([True, False, False], dtype=object)
+    assert set(policy.predict(X, available=row)) == {0}
+
+
+def test_labels_are_the_same_by_every_route():
+    pandas = pytest.importorskip("pandas")
+    ids = pandas.Series([2**53, 2**53 + 1] * 20, dtype="Int64")  # no floats hold them apart
+    frame = pandas.DataFrame({"action": ids, "reward": REWARD})
+    for y in (frame, bandit_target(ids, REWARD)):
+        assert NTKUCB().fit(X, y).arms_.tolist() == [2**53, 2**53 + 1]
+
+
 def test_rewards_alone_are_those_of_a_single_arm():
     one = NTKUCB(actions=["a"], random_state=0).fit(X, REWARD)
     assert one.predict(X[:1]) == ["a"]
@@ -51,6 +65,7 @@ def test_rewards_alone_are_those_of_a_single_arm():
     [
         (([1, None], [1.0, 2.0]), "action of row 1 is missing"),
         (([1.0, np.nan], [1.0, 2.0]), "action of row 1 is missing"),
+        ((["a", None], [1.0, 2.0]), "action of row 1 is missing"),
         ((["a", 1], [1.0, 2.0]), "`action` has words and numbers"),
         ((np.array(["a", 1], dtype=object), [1.0, 2.0]), "`action` has words and numbers"),
         (("a", 1.0), r"`action` has shape \(\); expected one of each round"),

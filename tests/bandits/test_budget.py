@@ -210,3 +210,29 @@ def test_dictionaries_keep_their_size_whatever_comes_at_once():
     policy.partial_fit(X[1000:1240], bandit_target(arm[1000:1240], reward[1000:1240]))
     assert policy._known.now.n_rows <= 15
     assert policy.n_rounds_ == 1240
+
+
+def test_dictionaries_do_not_depend_on_how_rounds_came():
+    rng = np.random.default_rng(0)
+    angle = np.r_[rng.normal(0.0, 0.3, 300), rng.normal(np.pi, 0.3, 300)]
+    X, reward = np.c_[np.cos(angle), np.sin(angle)], np.sin(3 * angle) + 0.1 * rng.normal(size=600)
+    y = bandit_target(np.zeros(600, int), reward)
+    whole = NTKUCB(actions=[0], budget=40, encoding="disjoint", random_state=0).fit(X, y)
+    parts = NTKUCB(actions=[0], budget=40, encoding="disjoint", random_state=0).fit(
+        X[:300], y[:300]
+    )
+    parts.partial_fit(X[300:], y[300:])  # does not crowd out what was there before
+    np.testing.assert_array_equal(parts.predict_reward(X), whole.predict_reward(X))
+    assert np.sqrt(np.mean((whole.predict_reward(X)[:, 0] - np.sin(3 * angle)) ** 2)) < 0.2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pairs_that_are_there_do_not_join_again(dtype):
+    X, arm, reward = log(30)
+    rows = np.r_[np.arange(30), np.random.default_rng(0).integers(30, size=25)]
+    kernel = NTK(depth=1, bias_var=1.0)  # smooth: rows are near the span of others
+    policy = ucb(kernel, actions=range(3), budget=40, dtype=dtype, random_state=0).initialize(4)
+    for row in rows:
+        policy.partial_fit(X[[row]], bandit_target(arm[[row]], reward[[row]]))
+    assert policy._known.built > 40
+    assert policy._known.now.n_rows == 30

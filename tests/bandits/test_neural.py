@@ -217,6 +217,19 @@ def test_networks_learn_rewards_of_any_unit(kind):
     assert (raw.predict_reward(Q) < 500).all()  # a few steps do not lead to a thousand
 
 
+def test_untrained_networks_speak_in_units_of_rewards():
+    torch.manual_seed(0)
+    start, X = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 1)), log(15)[0]
+    arm, reward = log(15)[1:]
+    found = []
+    for a, b in ((1.0, 0.0), (1e-3, 5.0)):
+        policy = NeuralUCB(start, actions=range(3), random_state=0).initialize(4)
+        policy.partial_fit(X, bandit_target(arm, a * reward + b))
+        assert not policy._known.built
+        found.append((policy.predict_reward(X) - b) / a)
+    np.testing.assert_allclose(*found, rtol=1e-6, atol=1e-6)
+
+
 def test_what_is_no_network_is_named():
     X, arm, reward = log()
     with pytest.raises(ValueError, match="`module` is 'mlp'; expected a torch module"):

@@ -1,5 +1,7 @@
 """Estimates from logged rounds, against what is known, and scorers."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -279,6 +281,10 @@ def test_rounds_of_arms_that_were_removed_weigh_nothing():
     for name in ESTIMATORS:
         wanted = policy_value(share, X, y, estimator=name, arms=[0, 1, 2])
         assert policy_value(policy, X, y, estimator=name) == wanted
+    of_offered = policy_value(policy, X, y, estimator="dr", q=np.ones((90, 2)))
+    assert of_offered == policy_value(share, X, y, estimator="dr", q=np.ones((90, 3)))
+    with pytest.raises(ValueError, match=r"`q` has shape \(90, 3\); .* columns \[0, 1\]"):
+        policy_value(policy, X, y, estimator="dr", q=np.ones((90, 3)))
     greedy = NTKUCB(beta=0.0, random_state=0).fit(X, y).remove_arm(2)
     assert greedy.score(X, y) == pytest.approx(policy_value(greedy, X, y).value)
     with pytest.raises(ValueError, match="plays arm 2, which the policy does not know"):
@@ -319,3 +325,19 @@ def test_what_can_be_neither_judged_nor_taught_is_named():
     with pytest.raises(ValueError, match="expected a bandit"):
         partial_fit_pipeline(scaler, X, y)
     assert scaler[-1].n_samples_seen_ == 30
+
+
+def test_rewards_alone_are_of_the_single_arm_everywhere():
+    X, y, _, _ = log(30)
+    reward = y["reward"]
+    one = NTKUCB(actions=["a"], random_state=0).fit(X, reward)
+    assert one.score(X, reward) == pytest.approx(reward.mean())
+    assert policy_value(one, X, reward).value == pytest.approx(reward.mean())
+    assert progressive_replay(one, X, reward).n_matched == 30
+    several = NTKUCB(actions=[0, 1], random_state=0).initialize(3)
+    for judge in (
+        several.score,
+        *(partial(f, several) for f in (policy_value, progressive_replay)),
+    ):
+        with pytest.raises(ValueError, match="`y` is 1-D, rewards of a single arm"):
+            judge(X, reward)

@@ -264,6 +264,9 @@ def test_announced_rounds_are_answered_by_the_context_that_was_stored():
     assert policy.n_pending_ == 5
     policy.partial_fit(X[:5], bandit_target(arm[:5], reward[:5]))  # others answer nothing
     assert policy.n_pending_ == 5
+    near = np.array([[1e8, 0, 0, 0], [1e8 + 1, 0, 0, 0]])  # float32 cannot tell them apart
+    policy.add_pending(near, [0, 0]).partial_fit(near[1:], bandit_target([0], [1.0]))
+    assert policy._pending[-1][0][0] == 1e8
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -156,6 +156,9 @@ class Factor:
     def __call__(self, t, gain):
         return self.c
 
+    def method(self, t, gain):
+        return self.c
+
 
 def test_runs_of_other_settings_are_other_runs(tmp_path):
     path, rounds = tmp_path / "runs.jsonl", synthetic_problem("h2", n_rounds=30, random_state=0)
@@ -170,10 +173,20 @@ def test_runs_of_other_settings_are_other_runs(tmp_path):
 
     assert found(NTKUCB()) == 1
     assert found(NTKUCB(), replace(rounds, encoding="joint")) == 2
-    for number, c in enumerate((0.0, 50.0)):
-        assert found(NTKUCB(beta=lambda t, gain, c=c: c)) == 3 + 2 * number
-        assert found(NTKUCB(beta=Factor(c))) == 4 + 2 * number
-    assert found(NTKUCB(random_state=np.random.RandomState(1))) == 6  # a run has its own
+    lines = 2
+    for c in (0.0, 50.0):
+        inner, table = Factor(c), np.full(2000, 3.0)
+        table[1000] = c  # which a repr leaves out
+        for beta in (
+            lambda t, gain, c=c: c,
+            Factor(c),
+            Factor(c).method,
+            lambda t, gain, inner=inner: inner(t, gain),
+            lambda t, gain, *, table=table: table[1000],
+        ):
+            lines += 1
+            assert found(NTKUCB(beta=beta)) == lines
+    assert found(NTKUCB(random_state=np.random.RandomState(1))) == lines  # a run has its own
     with pytest.raises(ValueError, match=r"`expected` has shape \(30, 3\); expected \(30, 4\)"):
         replace(rounds, expected=rounds.expected[:, :3])
 
