@@ -14,6 +14,7 @@ import numpy as np
 from _common import bar, main, rounded
 from _store import Store
 from _tables import standardized, stored
+from sklearn.base import clone
 from sklearn.gaussian_process.kernels import RBF
 
 from sknk._fingerprint import signature
@@ -110,7 +111,7 @@ def searched(
     if search is None:
         best = value[rng.permutation(len(rows))[:VALUES]].max()
         return {"better": float((value > best).sum())}
-    search = search.set_params(random_state=run).fit(X)
+    search = clone(search).set_params(random_state=run).fit(X)
     for _ in range(VALUES // BATCH):
         asked = search.ask(BATCH)
         search.tell(asked, value[asked])
