@@ -49,6 +49,7 @@ def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
         "bars": lines,
         "seconds_of_the_run": rounded(whole),
         "seconds_of_fitting_anew": rounded(anew),
+        "exponent_of_growth": {"exact": growth(ours), "budget": growth(bounded)},
         "milliseconds_a_round": [rounded(1e3 * s) for s in ours],
         "milliseconds_a_round_with_budget": [rounded(1e3 * s) for s in bounded],
         "refits": [[t, rounded(s)] for t, s in refits],
@@ -77,6 +78,12 @@ def run(X: np.ndarray, reward: np.ndarray, policy: NTKUCB) -> tuple[np.ndarray, 
         seconds[t] = time.perf_counter() - start
     parts = np.array_split(seconds, min(PARTS, len(X)))
     return np.array([np.median(part) for part in parts]), float(seconds.sum())
+
+
+def growth(seconds: np.ndarray) -> float:
+    """Return p of seconds that grow as t^p in the last half of the rounds."""
+    parts = np.arange(1, len(seconds) + 1)[len(seconds) // 2 :]
+    return rounded(float(np.polyfit(np.log(parts), np.log(seconds[-len(parts) :]), 1)[0]))
 
 
 def refitted(X: np.ndarray, n: int) -> list[tuple[int, float]]:
