@@ -144,7 +144,7 @@ def bars(found: dict[str, Runs]) -> list[dict[str, Any]]:
         whole = "stopped_after" not in runs[0]
         return float(np.mean([run.get("regret", np.inf) for run in runs])) if whole else np.inf
 
-    lines, best_of_all, gaps, behind = [], 0, [], 0
+    lines, best_of_all, gaps, behind, ahead = [], 0, [], 0, 0
     for runs in found.values():
         linear = {label: of for label, of in runs.items() if "Lin" in label}
         cut = [of[0] for of in linear.values() if "stopped_after" in of[0]]
@@ -156,6 +156,8 @@ def bars(found: dict[str, Runs]) -> list[dict[str, Any]]:
         best_of_all += mean(mine) < mean(theirs)
         paired = [a["regret"] - b["regret"] for a, b in zip(mine, theirs, strict=True)]
         error = np.std(paired, ddof=1) / np.sqrt(len(paired)) if len(paired) > 1 else np.nan
+        short = next(of for name, of in runs.items() if name.endswith("rounds") and "NTK" in name)
+        ahead += mean(short) < min(mean(of) for name, of in runs.items() if "recipe" in name)
         gaps.append(float(np.mean(paired) / error) if error > 0 else 0.0)
     if "digits" in found:
         mine = mean(found["digits"]["NTK-UCB"])
@@ -163,7 +165,8 @@ def bars(found: dict[str, Runs]) -> list[dict[str, Any]]:
         lines.append(bar("digits, NTK-UCB", mine, DIGITS, at_least=False))
         lines.append(bar("digits, over the best LinUCB", mine / ucb, TO_LINEAR, at_least=False))
     half = len(found) / 2
-    lines.append(bar("tables with less regret than all peers", best_of_all, half, at_least=True))
+    lines.append(bar("tables with less regret than all linear", best_of_all, half, at_least=True))
+    lines.append(bar("tables with less regret than the recipe", ahead, half, at_least=True))
     lines.append(bar("worst gap, paired standard errors", max(gaps), 2.0, at_least=False))
     lines.append(bar("stopped peers that had lost less", behind, 0, at_least=False))
     return lines
