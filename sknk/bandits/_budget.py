@@ -1,7 +1,7 @@
 """Long horizons: exact up to a number of rounds, then on a dictionary of as many."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from sknk.bandits._beliefs import Belief, GroupedBelief, Look, PairsBelief, Roun
 from sknk.bandits._encodings import Encoding, Pairs
 from sknk.bandits._growing import Growing
 from sknk.bandits._history import first_of_each
-from sknk.solvers import DictionaryPosterior
+from sknk.solvers import DictionaryPosterior, GramOperator, pivoted_cholesky
 
 __all__ = ["BudgetBelief"]
 
@@ -19,34 +19,34 @@ __all__ = ["BudgetBelief"]
 _GROWTH = 1.25
 # A pair of which the span leaves out so much joins the dictionary at once: it would be played over
 # and over, and never learned of. Of announced pairs hardly anything is left out, so that all are
-# known to be on their way. A dictionary that has grown by this factor is drawn anew.
+# known to be on their way. A dictionary that has grown by this factor is chosen anew.
 _NEW, _ANNOUNCED, _ROOM = 0.5, 0.01, 1.25
 _ROUNDING = 64.0  # times the root of the rounding unit: less is left out of pairs that are there
 _NUMBERS = 2**24  # of one block of features
+_CANDIDATES = 20  # at most so many times the budget: choosing holds budget numbers of each
 
 
 @dataclass(frozen=True)
 class BudgetBelief(Belief):
     """All rounds while they fit the budget, then a dictionary of pairs that were played.
 
-    Dictionaries are drawn anew as rounds come, as by Calandriello et al. (2019, 2020), whose
-    chances grow with the leverage l of a pair: its posterior variance over the noise of its rounds'
-    mean. Here they grow with l / (1 - l), which is the variance that the *other* rounds would leave
-    over that noise: a pair that was played a thousand times has hardly more leverage than one that
-    was played once (both are below 1), and a thousand times more to lose.
+    Dictionaries are chosen anew as rounds come: again and again the pair joins of which those
+    chosen before leave out most of the variance, times the number of its rounds (pivoted Cholesky;
+    Burt, Rasmussen and van der Wilk 2020). The published rule draws pairs by their leverage
+    (Calandriello et al. 2019, 2020), and loses more with dictionaries of the same size.
 
     Attributes
     ----------
     encoding : Encoding
         Kernel of pairs.
     n_arms, budget, seed : int
-        K, pairs in a dictionary, and what draws them.
+        K, pairs in a dictionary, and what draws their candidates.
     rows, arm, y, noise : Growing
         All rounds, as pairs.
     now : Belief
         What is believed: exact, or on a dictionary.
     built : int
-        Rounds when the dictionary was drawn.
+        Rounds when the dictionary was chosen.
     """
 
     encoding: Encoding
@@ -97,7 +97,7 @@ class BudgetBelief(Belief):
             return replace(grown, now=grown._rebuilt(), built=n)
         if len(rounds) <= room or isinstance(self.now, GroupedBelief | PairsBelief):
             return replace(grown, now=self.now.observe(rounds, seen))
-        # All could join the dictionary, so they come in parts between which it is drawn anew.
+        # All could join the dictionary, so they come in parts between which it is chosen anew.
         found = self
         for start in range(0, len(rounds), room):
             found = found.observe(rounds[start : start + room])
@@ -124,49 +124,76 @@ class BudgetBelief(Belief):
         return self.now.information_gain
 
     def _rebuilt(self) -> "_DictionaryBelief":
-        """Return what all rounds tell on a newly drawn dictionary."""
+        """Return what all rounds tell on a dictionary of their own."""
         one, of = first_of_each(self.rows.rows, self.arm.rows)
         precision = 1.0 / self.noise.rows
         count = precision.new_zeros(len(one)).index_add_(0, of, precision)
         weighed = self.y.rows * precision[:, None]
         y = torch.zeros_like(weighed[: len(one)]).index_add_(0, of, weighed) / count[:, None]
         told = _Told(Pairs(self.rows.rows[one], self.arm.rows[one]), y, 1.0 / count)
-        diag = self.encoding.diag(told.pairs)
-        rng = np.random.default_rng([self.seed, self.n_rows])
-        # The law so far has not seen the new rounds: what it knows best they might well crowd out.
-        first = self._drawn(told, diag, rng)
-        return self._drawn(told, first.without(told, diag), rng)
-
-    def _drawn(
-        self, told: "_Told", variance: Tensor, rng: np.random.Generator
-    ) -> "_DictionaryBelief":
-        """Return what all rounds tell on pairs, drawn by their variances without their rounds."""
-        odds = (variance / told.noise).clamp(min=1e-300)
-        # The largest of log p + Gumbel noise are draws without replacement, of probabilities p.
-        score = odds.log().cpu().numpy() + rng.gumbel(size=len(odds))
-        chosen = np.sort(np.argsort(-score, kind="stable")[: self.budget])
-        dictionary = told.pairs[torch.as_tensor(chosen, device=odds.device)]
+        asked = told[self._candidates(len(one), one.device)]
+        size = min(self.budget, len(asked.noise))
+        chosen, _ = pivoted_cholesky(_Weighed(self.encoding, asked), size)
+        dictionary = asked.pairs[chosen.sort().values]
         found = _DictionaryBelief.of(self.encoding, self.n_arms, self.budget, dictionary, told.y)
         return found.learned(told.pairs, told.y, told.noise)
 
+    def _candidates(self, n: int, device: torch.device) -> Tensor:
+        """Return which of n distinct pairs the dictionary is chosen from."""
+        at = np.arange(n)
+        if n > _CANDIDATES * self.budget:
+            rng = np.random.default_rng([self.seed, self.n_rows])
+            at = np.sort(rng.choice(n, _CANDIDATES * self.budget, replace=False))
+        return torch.as_tensor(at, device=device)
 
-class _Told(NamedTuple):
+
+@dataclass(frozen=True)
+class _Told:
     """Distinct pairs, the mean targets of their rounds, and what noise is left in those."""
 
     pairs: Pairs
     y: Tensor
     noise: Tensor
 
+    def __getitem__(self, J: Tensor) -> "_Told":
+        return _Told(self.pairs[J], self.y[J], self.noise[J])
+
+
+class _Weighed(GramOperator):
+    """The kernel of distinct pairs, each times the root of the number of its rounds."""
+
+    def __init__(self, encoding: Encoding, told: _Told) -> None:
+        self.encoding, self.pairs = encoding, told.pairs
+        self.root = (told.noise.max() / told.noise).sqrt()
+        self.shape = (len(self.root), len(self.root))
+        self.dtype, self.device = self.root.dtype, self.root.device
+
+    def block(self, i: Any, j: Any) -> Tensor:
+        K = self.encoding.cross(self.pairs[i], self.pairs[j])
+        return K * self.root[i, None] * self.root[j]
+
+    def diag(self) -> Tensor:
+        return self.encoding.diag(self.pairs) * self.root.square()
+
+    def dense(self) -> Tensor:
+        return self.encoding.gram(self.pairs) * torch.outer(self.root, self.root)
+
 
 @dataclass(frozen=True)
 class _DictionaryBelief(Belief):
-    """The law on the span of some pairs; up to `budget` of them, any that is new joins."""
+    """Laws on the span of some pairs; up to `budget` of them, any that is new joins.
+
+    What the span leaves out of a round is noise to the weights. Neighbours share it, so that it is
+    less noise than it seems: means by a law without it are closer to the exact ones, and widths by
+    that law are too small. Each is taken from the law that serves it.
+    """
 
     encoding: Encoding
     n_arms: int
     budget: int
     rows: Growing
     arm: Growing
+    means: DictionaryPosterior
     law: DictionaryPosterior
 
     @classmethod
@@ -175,7 +202,7 @@ class _DictionaryBelief(Belief):
     ) -> "_DictionaryBelief":
         law = DictionaryPosterior.of(encoding.gram(dictionary), like.shape[1])
         rows, arm = Growing(dictionary.rows), Growing(dictionary.arm)
-        return cls(encoding, n_arms, budget, rows, arm, law)
+        return cls(encoding, n_arms, budget, rows, arm, law, law)
 
     @property
     def _dictionary(self) -> Pairs:
@@ -185,14 +212,15 @@ class _DictionaryBelief(Belief):
         return self.law.features(self.encoding.cross(self._dictionary, pairs))
 
     def learned(self, pairs: Pairs, y: Tensor, noise: Tensor) -> Self:
-        """Return the law after pairs, in blocks that fit."""
-        law = self.law
+        """Return the laws after pairs, in blocks that fit."""
+        means, law = self.means, self.law
         for span in self._spans(len(pairs)):
             part = pairs[span]
             Z = self.features(part)
             left_out = law.left_out(Z, self.encoding.diag(part))
+            means = means.append(Z, y[span], noise[span])
             law = law.append(Z, y[span], noise[span] + left_out)
-        return replace(self, law=law)
+        return replace(self, means=means, law=law)
 
     def _with_new(self, pairs: Pairs, least: float) -> Self:
         """Return the law with those pairs in the dictionary of which its span leaves out more."""
@@ -204,21 +232,10 @@ class _DictionaryBelief(Belief):
             left_out = found.law.left_out(Z, diag[i])[0]
             if left_out > least * diag[i]:
                 rows, arm = found.rows.append(pair.rows), found.arm.append(pair.arm)
-                found = replace(found, rows=rows, arm=arm, law=found.law.extended(Z[0], left_out))
+                means = found.means.extended(Z[0], left_out)
+                law = found.law.extended(Z[0], left_out)
+                found = replace(found, rows=rows, arm=arm, means=means, law=law)
         return found
-
-    def without(self, told: _Told, diag: Tensor) -> Tensor:
-        """Return what the variance of each pair would be without its own rounds."""
-        found = []
-        for J in self._spans(len(told.pairs)):
-            Z = self.features(told.pairs[J])
-            left_out = self.law.left_out(Z, diag[J])
-            known = self.law.variance(Z, diag[J]) - left_out
-            own = known / (
-                told.noise[J] + left_out
-            )  # leverage of its rounds, which the law has seen
-            found.append(left_out + known / (1.0 - own).clamp(min=1e-6))
-        return torch.cat(found)
 
     def _spans(self, n: int) -> list[slice]:
         size = max(1, _NUMBERS // len(self.arm))
@@ -259,7 +276,7 @@ class _DictionaryLook(Look):
     Z: Tensor
 
     def mean(self) -> Tensor:
-        return self.belief.law.mean(self.Z).reshape(len(self.X), len(self.codes), -1)
+        return self.belief.means.mean(self.Z).reshape(len(self.X), len(self.codes), -1)
 
     def variance(self) -> Tensor:
         diag = self.belief.encoding.diag(self.belief.encoding.every(self.X, self.codes))

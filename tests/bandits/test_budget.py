@@ -177,7 +177,7 @@ def test_pairs_that_come_again_and_again_stay_known():
         )
 
 
-def test_leverage_and_not_variance_draws_dictionaries():
+def test_a_pair_of_many_rounds_stays():
     # One pair was played three hundred times, forty others once: it is known best, and must stay.
     X, arm, reward = log(41)
     rows = np.r_[np.arange(1, 41), np.zeros(300, int)]
