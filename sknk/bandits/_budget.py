@@ -19,7 +19,7 @@ __all__ = ["BudgetBelief"]
 _GROWTH = 1.25
 # A pair of which the span leaves out so much joins the dictionary at once: it would be played over
 # and over, and never learned of. Of announced pairs hardly anything is left out, so that all are
-# known to be on their way. A dictionary that has grown by this factor is chosen anew.
+# known to be on their way. A dictionary that has grown by this factor is drawn anew.
 _NEW, _ANNOUNCED, _ROOM = 0.5, 0.01, 1.25
 _ROUNDING = 64.0  # times the root of the rounding unit: less is left out of pairs that are there
 _NUMBERS = 2**24  # of one block of features
@@ -30,23 +30,23 @@ _CANDIDATES = 20  # at most so many times the budget: choosing holds budget numb
 class BudgetBelief(Belief):
     """All rounds while they fit the budget, then a dictionary of pairs that were played.
 
-    Dictionaries are chosen anew as rounds come: again and again the pair joins of which those
-    chosen before leave out most of the variance, times the number of its rounds (pivoted Cholesky;
-    Burt, Rasmussen and van der Wilk 2020). The published rule draws pairs by their leverage
-    (Calandriello et al. 2019, 2020), and loses more with dictionaries of the same size.
+    Dictionaries are drawn anew as rounds come, pair by pair, each with a chance that grows with
+    what the pairs before leave out of its variance, times the number of its rounds (randomly
+    pivoted Cholesky; Chen, Epperly, Tropp and Webber 2022). The published rule draws pairs by their
+    leverage (Calandriello et al. 2019, 2020), and loses more with dictionaries of the same size.
 
     Attributes
     ----------
     encoding : Encoding
         Kernel of pairs.
     n_arms, budget, seed : int
-        K, pairs in a dictionary, and what draws their candidates.
+        K, pairs in a dictionary, and what draws them.
     rows, arm, y, noise : Growing
         All rounds, as pairs.
     now : Belief
         What is believed: exact, or on a dictionary.
     built : int
-        Rounds when the dictionary was chosen.
+        Rounds when the dictionary was drawn.
     """
 
     encoding: Encoding
@@ -97,7 +97,7 @@ class BudgetBelief(Belief):
             return replace(grown, now=grown._rebuilt(), built=n)
         if len(rounds) <= room or isinstance(self.now, GroupedBelief | PairsBelief):
             return replace(grown, now=self.now.observe(rounds, seen))
-        # All could join the dictionary, so they come in parts between which it is chosen anew.
+        # All could join the dictionary, so they come in parts between which it is drawn anew.
         found = self
         for start in range(0, len(rounds), room):
             found = found.observe(rounds[start : start + room])
@@ -133,7 +133,9 @@ class BudgetBelief(Belief):
         told = _Told(Pairs(self.rows.rows[one], self.arm.rows[one]), y, 1.0 / count)
         asked = told[self._candidates(len(one), one.device)]
         size = min(self.budget, len(asked.noise))
-        chosen, _ = pivoted_cholesky(_Weighed(self.encoding, asked), size)
+        # Drawn, as the largest of many equal variances would be the largest by rounding alone.
+        draws = torch.Generator().manual_seed(self.seed + self.n_rows)
+        chosen, _ = pivoted_cholesky(_Weighed(self.encoding, asked), size, generator=draws)
         dictionary = asked.pairs[chosen.sort().values]
         found = _DictionaryBelief.of(self.encoding, self.n_arms, self.budget, dictionary, told.y)
         return found.learned(told.pairs, told.y, told.noise)
