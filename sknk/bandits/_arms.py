@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array
 
-from sknk.bandits._target import Feedback, check_kinds
+from sknk.bandits._target import Feedback, check_kinds, column
 
 __all__ = ["Arms", "positions"]
 
@@ -101,7 +101,7 @@ class Arms:
             labels = np.unique(action)
         else:
             check_kinds(declared, "actions")
-            labels = column_or_1d(np.asarray(declared), input_name="actions")
+            labels = column(declared, "actions")
             if not len(labels) or len(np.unique(labels)) < len(labels):
                 raise ValueError(f"`actions` is {declared!r}; expected different labels of arms.")
         if labels.dtype == object:  # words, as tables hold them
@@ -131,32 +131,6 @@ class Arms:
         )
         return positions(self.every, action, whose)
 
-    def codes_of(self, told: Feedback) -> np.ndarray:
-        """Return codes of what was played.
-
-        Parameters
-        ----------
-        told : Feedback
-            Of n rounds; rewards alone are those of a single arm.
-
-        Returns
-        -------
-        ndarray of int of shape (n,)
-
-        Raises
-        ------
-        ValueError
-            If an arm never was, or no arms are named where there are several.
-        """
-        if not told.rewards_alone:
-            return self.codes(told.action)
-        if self.n_codes > 1:
-            raise ValueError(
-                f"`y` is 1-D, rewards of a single arm, and there are {self.n_codes}; expected "
-                "bandit_target(action, reward), which says who earned them."
-            )
-        return np.zeros(len(told.reward), dtype=int)
-
     def named(self, told: Feedback) -> Feedback:
         """Return what was played with its labels, of rewards alone that of the single arm.
 
@@ -174,7 +148,18 @@ class Arms:
         ValueError
             If no arms are named where there are several.
         """
-        return replace(told, action=self.every[self.codes_of(told)]) if told.rewards_alone else told
+        if not told.rewards_alone:
+            return told
+        if self.n_codes > 1:
+            raise ValueError(
+                f"`y` is 1-D, rewards of a single arm, and there are {self.n_codes}; expected "
+                "bandit_target(action, reward), which says who earned them."
+            )
+        return replace(told, action=self.every.repeat(len(told.reward)))
+
+    def codes_of(self, told: Feedback) -> np.ndarray:
+        """Return codes of what was played, (n,); errors as of :meth:`named` and :meth:`codes`."""
+        return self.codes(self.named(told).action)
 
     def with_arm(self, label: Any, features: Any = None) -> "Arms":
         """Return the arms and one more, by its old code if it was there before.
@@ -207,15 +192,14 @@ class Arms:
             Z = None if self.Z is None else np.vstack([self.Z, self._feature_row(features)])
             return Arms(np.append(self.every, new), np.append(self.code, self.n_codes), Z)
         code = self.codes(new)
-        if self.Z is None or features is None:
-            return Arms(self.every, np.append(self.code, code), self.Z)
-        if not np.array_equal(self._feature_row(features), self.Z[code]):
+        known = None if self.Z is None or features is None else self.Z[code]
+        if known is not None and not np.array_equal(self._feature_row(features), known):
             raise ValueError(
-                f"`features` of arm {label!r} are {features!r}; expected {self.Z[code[0]]}, as "
+                f"`features` of arm {label!r} are {features!r}; expected {known[0]}, as "
                 "before it was removed, since its rounds were learned with them. Give an arm of "
                 "other features another label."
             )
-        return Arms(self.every, np.append(self.code, code), self.Z)
+        return replace(self, code=np.append(self.code, code))
 
     def without_arm(self, label: Any) -> "Arms":
         """Return the arms but one.
@@ -239,7 +223,7 @@ class Arms:
             raise ValueError(f"Arm {label!r} is unknown; expected one of {self.labels.tolist()}.")
         if not np.any(kept):
             raise ValueError(f"Arm {label!r} is the last; expected at least one to stay.")
-        return Arms(self.every, self.code[kept], self.Z)
+        return replace(self, code=self.code[kept])
 
     def offered(self, available: Any, n: int) -> np.ndarray:
         """Return which arms may be chosen in each of n rounds.
@@ -325,7 +309,7 @@ class Arms:
                 f"`arm_features` has {len(Z)} rows; expected one for each of the "
                 f"{len(self.labels)} arms {self.labels.tolist()}."
             )
-        return Arms(self.every, self.code, Z)
+        return replace(self, Z=Z)
 
     def _feature_row(self, features: Any) -> np.ndarray:
         """Return the features of one arm, (1, p)."""

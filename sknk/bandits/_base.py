@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.preprocessing import normalize
-from sklearn.utils import Tags, check_consistent_length, column_or_1d
+from sklearn.utils import Tags, check_consistent_length
 from torch import Tensor
 
 from sknk._array import as_tensor, compute_device, compute_dtype, config_of, row_dtype, to_numpy
@@ -26,7 +26,7 @@ from sknk.bandits._budget import BudgetBelief
 from sknk.bandits._choosing import ChoosingMixin, check_started
 from sknk.bandits._history import History, units_of
 from sknk.bandits._start import start_of
-from sknk.bandits._target import feedback_of
+from sknk.bandits._target import column, feedback_of
 from sknk.kernels import NTK, Normalized
 from sknk.kernels._adapt import as_kernel, copy_of
 
@@ -177,7 +177,7 @@ class KernelBandit(ChoosingMixin, KernelEstimator):
         """
         check_started(self)
         X = self._checked_contexts(X, reset=False)
-        action = column_or_1d(action)
+        action = column(action, "action")
         check_consistent_length(X, action)
         codes = self._arms.codes(action)
         with unchanged_on_error(self):

@@ -49,7 +49,7 @@ class Rounds:
         """Return m."""
         return len(self.arm)
 
-    def __getitem__(self, J: slice) -> "Rounds":
+    def __getitem__(self, J: slice | Tensor) -> "Rounds":
         """Return some of them."""
         return Rounds(self.X[J], self.arm[J], self.y[J], self.noise[J], self.number[J])
 

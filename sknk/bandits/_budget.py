@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sknk.bandits._beliefs import Belief, GroupedBelief, Look, PairsBelief, Rounds
+from sknk.bandits._beliefs import Belief, Look, Rounds
 from sknk.bandits._encodings import Encoding, Pairs
 from sknk.bandits._growing import Growing
-from sknk.bandits._history import first_of_each
+from sknk.bandits._history import merged
 from sknk.solvers import DictionaryPosterior, GramOperator, pivoted_cholesky
 
 __all__ = ["BudgetBelief"]
@@ -83,6 +83,15 @@ class BudgetBelief(Belief):
 
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
         """Return the law after rounds."""
+        n, room = self.n_rows + len(rounds), max(1, int((_ROOM - 1.0) * self.budget))
+        due = self.now.n_rows >= _ROOM * self.budget or n >= _GROWTH * self.built
+        anew = n > self.budget and due
+        if not anew and len(rounds) > room and isinstance(self.now, _DictionaryBelief):
+            # All could join the dictionary, so they come in parts between which it is drawn anew.
+            found = self
+            for start in range(0, len(rounds), room):
+                found = found.observe(rounds[start : start + room])
+            return found
         new = self.encoding.pairs(rounds.X, rounds.arm)
         grown = replace(
             self,
@@ -91,17 +100,9 @@ class BudgetBelief(Belief):
             y=self.y.append(rounds.y),
             noise=self.noise.append(rounds.noise),
         )
-        n, room = grown.n_rows, max(1, int((_ROOM - 1.0) * self.budget))
-        full = self.now.n_rows >= _ROOM * self.budget
-        if n > self.budget and (full or n >= _GROWTH * self.built):
+        if anew:
             return replace(grown, now=grown._rebuilt(), built=n)
-        if len(rounds) <= room or isinstance(self.now, GroupedBelief | PairsBelief):
-            return replace(grown, now=self.now.observe(rounds, seen))
-        # All could join the dictionary, so they come in parts between which it is drawn anew.
-        found = self
-        for start in range(0, len(rounds), room):
-            found = found.observe(rounds[start : start + room])
-        return found
+        return replace(grown, now=self.now.observe(rounds, seen))
 
     def expect(self, rounds: Rounds) -> Self:
         """Return the law if rounds bring what is expected; the dictionary stays."""
@@ -125,20 +126,18 @@ class BudgetBelief(Belief):
 
     def _rebuilt(self) -> "_DictionaryBelief":
         """Return what all rounds tell on a dictionary of their own."""
-        one, of = first_of_each(self.rows.rows, self.arm.rows)
-        precision = 1.0 / self.noise.rows
-        count = precision.new_zeros(len(one)).index_add_(0, of, precision)
-        weighed = self.y.rows * precision[:, None]
-        y = torch.zeros_like(weighed[: len(one)]).index_add_(0, of, weighed) / count[:, None]
-        told = _Told(Pairs(self.rows.rows[one], self.arm.rows[one]), y, 1.0 / count)
-        asked = told[self._candidates(len(one), one.device)]
-        size = min(self.budget, len(asked.noise))
+        number = torch.arange(self.n_rows, device=self.arm.rows.device)
+        # Rows are of pairs, so that equal ones are of equal pairs.
+        told = merged(Rounds(self.rows.rows, self.arm.rows, self.y.rows, self.noise.rows, number))
+        asked = told[self._candidates(len(told), number.device)]
         # Drawn, as the largest of many equal variances would be the largest by rounding alone.
         draws = torch.Generator().manual_seed(self.seed + self.n_rows)
-        chosen, _ = pivoted_cholesky(_Weighed(self.encoding, asked), size, generator=draws)
-        dictionary = asked.pairs[chosen.sort().values]
+        weighed = _Weighed(self.encoding, Pairs(asked.X, asked.arm), asked.noise)
+        size = min(self.budget, len(asked))
+        chosen, _ = pivoted_cholesky(weighed, size, generator=draws)
+        dictionary = weighed.pairs[chosen.sort().values]
         found = _DictionaryBelief.of(self.encoding, self.n_arms, self.budget, dictionary, told.y)
-        return found.learned(told.pairs, told.y, told.noise)
+        return found.learned(Pairs(told.X, told.arm), told.y, told.noise)
 
     def _candidates(self, n: int, device: torch.device) -> Tensor:
         """Return which of n distinct pairs the dictionary is chosen from."""
@@ -149,24 +148,12 @@ class BudgetBelief(Belief):
         return torch.as_tensor(at, device=device)
 
 
-@dataclass(frozen=True)
-class _Told:
-    """Distinct pairs, the mean targets of their rounds, and what noise is left in those."""
-
-    pairs: Pairs
-    y: Tensor
-    noise: Tensor
-
-    def __getitem__(self, J: Tensor) -> "_Told":
-        return _Told(self.pairs[J], self.y[J], self.noise[J])
-
-
 class _Weighed(GramOperator):
     """The kernel of distinct pairs, each times the root of the number of its rounds."""
 
-    def __init__(self, encoding: Encoding, told: _Told) -> None:
-        self.encoding, self.pairs = encoding, told.pairs
-        self.root = (told.noise.max() / told.noise).sqrt()
+    def __init__(self, encoding: Encoding, pairs: Pairs, noise: Tensor) -> None:
+        self.encoding, self.pairs = encoding, pairs
+        self.root = (noise.max() / noise).sqrt()
         self.shape = (len(self.root), len(self.root))
         self.dtype, self.device = self.root.dtype, self.root.device
 

@@ -12,7 +12,7 @@ from sknk._array import to_numpy
 from sknk.bandits._beliefs import Belief, Look, Rounds
 from sknk.bandits._growing import Growing
 
-__all__ = ["History", "first_of_each", "units_of"]
+__all__ = ["History", "merged", "units_of"]
 
 # Observations of a smaller weight change no mean by more than their own noise in a thousand.
 _LEAST_WEIGHT = 1e-3
@@ -133,16 +133,9 @@ class History:
         return Rounds(found.X, found.arm, found.y, found.noise / self.memory**age, found.number)
 
     def _merged(self) -> Rounds:
-        """Return one round for each context and arm: their mean reward, a share of the noise."""
+        """Return one round for each context and arm."""
         found = self.rounds(0, len(self))
-        if self._n_distinct == len(self):
-            return found
-        one, of = first_of_each(found.X, found.arm)
-        count = torch.bincount(of)
-        sums = found.y.new_zeros(len(one), 2).index_add_(0, of, found.y)
-        y, noise = sums / count[:, None], found.noise[0] / count
-        number = torch.arange(len(one), device=count.device)
-        return Rounds(found.X[one], found.arm[one], y, noise, number)
+        return found if self._n_distinct == len(self) else merged(found)
 
 
 def units_of(values: np.ndarray, weight: np.ndarray | None = None) -> tuple[float, float]:
@@ -166,31 +159,33 @@ def units_of(values: np.ndarray, weight: np.ndarray | None = None) -> tuple[floa
     return float(centre), float(spread) if differ else 1.0
 
 
-def first_of_each(X: Tensor, arm: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where distinct pairs come first, in order, and which of them each round is.
+def merged(rounds: Rounds) -> Rounds:
+    """Return one round for each context and arm: the mean reward, and what noise it has left.
 
     Parameters
     ----------
-    X : Tensor of shape (n, d)
-        Contexts.
-    arm : Tensor of int64 of shape (n,)
-        Codes.
+    rounds : Rounds
+        In order.
 
     Returns
     -------
-    first : Tensor of int64 of shape (m,)
-        Positions.
-    of : Tensor of int64 of shape (n,)
-        From 0 to m - 1.
+    Rounds
+        Each where the first of its kind was, numbered from 0.
     """
     known: dict[bytes, int] = {}
     of: list[int] = []
     first: list[int] = []
-    for row, key in enumerate(_digests(X, arm)):
+    for row, key in enumerate(_digests(rounds.X, rounds.arm)):
         of.append(known.setdefault(key, len(known)))
         if of[-1] == len(first):
             first.append(row)
-    return torch.tensor(first, device=arm.device), torch.tensor(of, device=arm.device)
+    kind, one = torch.tensor(of).to(rounds.arm), torch.tensor(first).to(rounds.arm)
+    precision = 1.0 / rounds.noise
+    total = precision.new_zeros(len(one)).index_add_(0, kind, precision)
+    sums = rounds.y.new_zeros(len(one), rounds.y.shape[1])
+    sums.index_add_(0, kind, rounds.y * precision[:, None])
+    number = torch.arange(len(one), device=one.device)
+    return Rounds(rounds.X[one], rounds.arm[one], sums / total[:, None], 1.0 / total, number)
 
 
 def _digests(X: Tensor, arm: Tensor) -> list[bytes]:

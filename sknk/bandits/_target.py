@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
-__all__ = ["Feedback", "bandit_target", "check_kinds", "feedback_of"]
+__all__ = ["Feedback", "bandit_target", "check_kinds", "column", "feedback_of"]
 
 _COLUMNS = "`y` as bandit_target(action, reward), columns (action, reward[, propensity]) or rewards"
 _NAMES = ("action", "reward", "propensity")
@@ -68,18 +68,18 @@ def bandit_target(action: Any, reward: Any, propensity: Any = None) -> np.ndarra
     np.float64(1.0)
     """
     check_kinds(action, "action")
-    action, reward = _column(action, "action"), _column(_numbers(reward, "reward"), "reward")
+    action, reward = column(action, "action"), column(_numbers(reward, "reward"), "reward")
     known = None
     if propensity is not None:
         known = _numbers(propensity, "propensity")
-        known = np.full(len(action), known) if known.ndim == 0 else _column(known, "propensity")
+        known = np.full(len(action), known) if known.ndim == 0 else column(known, "propensity")
     check_consistent_length(action, reward, known)
     found = Feedback(action, reward, known)
     _check(found)
     columns = {name: getattr(found, name) for name in _NAMES if getattr(found, name) is not None}
-    y = np.empty(len(action), dtype=[(name, column.dtype) for name, column in columns.items()])
-    for name, column in columns.items():
-        y[name] = column
+    y = np.empty(len(action), dtype=[(name, part.dtype) for name, part in columns.items()])
+    for name, part in columns.items():
+        y[name] = part
     return y
 
 
@@ -136,7 +136,8 @@ def _numbers(values: Any, name: str) -> np.ndarray:
         raise ValueError(f"`{name}` is no array of numbers; expected {_COLUMNS}.") from error
 
 
-def _column(values: Any, name: str) -> np.ndarray:
+def column(values: Any, name: str) -> np.ndarray:
+    """Return one value of each round, (n,); a ValueError names the parameter that has others."""
     values = np.asarray(values)  # of a table, as it is
     if np.ndim(values) == 0 or np.size(values) != len(values):
         raise ValueError(
@@ -181,7 +182,8 @@ def _check(found: Feedback) -> None:
     """Refuse what no log can hold."""
     action, reward, propensity = found.action, found.reward, found.propensity
     check_kinds(action, "action")
-    bad = np.flatnonzero([_is_missing(label) for label in action.tolist()])
+    labels = action.tolist() if action.dtype.kind in ("f", "O") else []  # others are never missing
+    bad = np.flatnonzero([_is_missing(label) for label in labels])
     if len(bad):
         raise ValueError(f"The action of row {bad[0]} is missing (NaN); expected the arm's label.")
     bad = np.flatnonzero(~np.isfinite(reward))
