@@ -11,7 +11,7 @@ from sknk.bandits._beliefs import Belief, Look, Rounds
 from sknk.bandits._encodings import Encoding, Pairs
 from sknk.bandits._growing import Growing
 from sknk.bandits._history import merged
-from sknk.solvers import DictionaryPosterior, GramOperator, pivoted_cholesky
+from sknk.solvers import DictionarySpan, GramOperator, WeightsPosterior, pivoted_cholesky
 
 __all__ = ["BudgetBelief"]
 
@@ -23,6 +23,7 @@ _GROWTH = 1.25
 _NEW, _ANNOUNCED, _ROOM = 0.5, 0.01, 1.25
 _ROUNDING = 64.0  # times the root of the rounding unit: less is left out of pairs that are there
 _NUMBERS = 2**24  # of one block of features
+_NEWCOMERS = 512  # pairs that may join at once
 _CANDIDATES = 20  # at most so many times the budget: choosing holds budget numbers of each
 
 
@@ -137,7 +138,7 @@ class BudgetBelief(Belief):
         chosen, _ = pivoted_cholesky(weighed, size, generator=draws)
         dictionary = weighed.pairs[chosen.sort().values]
         found = _DictionaryBelief.of(self.encoding, self.n_arms, self.budget, dictionary, told.y)
-        return found.learned(Pairs(told.X, told.arm), told.y, told.noise)
+        return found.told(Pairs(told.X, told.arm), told.y, told.noise)
 
     def _candidates(self, n: int, device: torch.device) -> Tensor:
         """Return which of n distinct pairs the dictionary is chosen from."""
@@ -182,68 +183,113 @@ class _DictionaryBelief(Belief):
     budget: int
     rows: Growing
     arm: Growing
-    means: DictionaryPosterior
-    law: DictionaryPosterior
+    span: DictionarySpan
+    means: WeightsPosterior
+    law: WeightsPosterior
 
     @classmethod
     def of(
         cls, encoding: Encoding, n_arms: int, budget: int, dictionary: Pairs, like: Tensor
     ) -> "_DictionaryBelief":
-        law = DictionaryPosterior.of(encoding.gram(dictionary), like.shape[1])
+        span = DictionarySpan.of(encoding.gram(dictionary))
+        law = WeightsPosterior.prior(span.root.shape[1], like)
         rows, arm = Growing(dictionary.rows), Growing(dictionary.arm)
-        return cls(encoding, n_arms, budget, rows, arm, law, law)
+        return cls(encoding, n_arms, budget, rows, arm, span, law, law)
 
     @property
     def _dictionary(self) -> Pairs:
         return Pairs(self.rows.rows, self.arm.rows)
 
     def features(self, pairs: Pairs) -> Tensor:
-        return self.law.features(self.encoding.cross(self._dictionary, pairs))
+        return self.span.features(self.encoding.cross(self._dictionary, pairs))
 
-    def learned(self, pairs: Pairs, y: Tensor, noise: Tensor) -> Self:
-        """Return the laws after pairs, in blocks that fit."""
-        means, law = self.means, self.law
-        for span in self._spans(len(pairs)):
-            part = pairs[span]
-            Z = self.features(part)
-            left_out = law.left_out(Z, self.encoding.diag(part))
-            means = means.append(Z, y[span], noise[span])
-            law = law.append(Z, y[span], noise[span] + left_out)
-        return replace(self, means=means, law=law)
-
-    def _with_new(self, pairs: Pairs, least: float) -> Self:
-        """Return the law with those pairs in the dictionary of which its span leaves out more."""
-        found, diag = self, self.encoding.diag(pairs)
-        far = self.law.left_out(self.features(pairs), diag) > least * diag
-        for i in far.nonzero():  # one of them may bring the span near to the next
-            pair = pairs[i]
-            Z = found.features(pair)
-            left_out = found.law.left_out(Z, diag[i])[0]
-            if left_out > least * diag[i]:
-                rows, arm = found.rows.append(pair.rows), found.arm.append(pair.arm)
-                means = found.means.extended(Z[0], left_out)
-                law = found.law.extended(Z[0], left_out)
-                found = replace(found, rows=rows, arm=arm, means=means, law=law)
+    def told(self, pairs: Pairs, y: Tensor, noise: Tensor) -> Self:
+        """Return the laws after pairs, none of which joins."""
+        found, size = self, max(1, _NUMBERS // len(self.arm))
+        for part in _blocks(len(pairs), size):
+            Z, diag = self.features(pairs[part]), self.encoding.diag(pairs[part])
+            found = found._told(Z, diag, y[part], noise[part])
         return found
 
-    def _spans(self, n: int) -> list[slice]:
-        size = max(1, _NUMBERS // len(self.arm))
-        return [slice(start, start + size) for start in range(0, n, size)]
+    def _told(self, Z: Tensor, diag: Tensor, y: Tensor, noise: Tensor) -> Self:
+        left_out = self.span.left_out(Z, diag)
+        means, law = self.means.append(Z, y, noise), self.law.append(Z, y, noise + left_out)
+        return replace(self, means=means, law=law)
+
+    def _joined(self, new: Pairs, Z: Tensor, diag: Tensor, least: float) -> tuple[Self, Tensor]:
+        """Return the laws with those pairs in the dictionary of which more is left out.
+
+        Pairs join one after another, as one of them may bring the span near to the next.
+
+        Parameters
+        ----------
+        new : Pairs
+        Z : Tensor of shape (n, p)
+            Their features.
+        diag : Tensor of shape (n,)
+            Their prior variances.
+        least : float
+            What part of a prior variance has to be left out.
+
+        Returns
+        -------
+        found : _DictionaryBelief
+        Z : Tensor of shape (n, p + b)
+            Their features, once b of them have joined.
+        """
+        enough = least * diag
+        far = (self.span.left_out(Z, diag) > enough).nonzero()[:, 0].tolist()
+        if not far:
+            return self, Z
+        prior = self.encoding.gram(new) if len(new) > 1 else diag[:, None]
+        rest = prior - Z @ Z.mT
+        joining: list[int] = []
+        added: list[Tensor] = []
+        for i in far:
+            if rest[i, i] > enough[i]:
+                column = rest[:, i] / rest[i, i].sqrt()
+                rest = rest.addr(column, column, alpha=-1)
+                joining.append(i)
+                added.append(column)
+        if not joining:
+            return self, Z
+        J, columns = torch.as_tensor(joining, device=Z.device), torch.stack(added, dim=1)
+        joined = new[J]
+        found = replace(
+            self,
+            rows=self.rows.append(joined.rows),
+            arm=self.arm.append(joined.arm),
+            span=self.span.extended(Z[J], columns[J].tril()),
+            means=self.means.extended(len(J)),
+            law=self.law.extended(len(J)),
+        )
+        return found, torch.cat([Z, columns], dim=1)
+
+    def _after(self, rounds: Rounds, least: float, seen: Look | None) -> Self:
+        found, new = self, self.encoding.pairs(rounds.X, rounds.arm)
+        for part in _blocks(len(new), _NEWCOMERS):
+            if isinstance(seen, _DictionaryLook):
+                Z = seen.Z[rounds.arm]
+            else:
+                Z = found.features(new[part])
+            diag = self.encoding.diag(new[part])
+            found, Z = found._joined(new[part], Z, diag, least)
+            found = found._told(Z, diag, rounds.y[part], rounds.noise[part])
+        return found
 
     def look(self, X: Tensor) -> "_DictionaryLook":
         codes = torch.arange(self.n_arms, device=self.arm.rows.device)
-        Z = self.law.features(self.encoding.cross_every(self._dictionary, X, codes))
+        Z = self.span.features(self.encoding.cross_every(self._dictionary, X, codes))
         return _DictionaryLook(self, X, codes, Z)
 
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
-        new = self.encoding.pairs(rounds.X, rounds.arm)
+        if seen is None and len(rounds) == 1:
+            seen = self.look(rounds.X)  # so that the last bit does not depend on what was kept
         full, eps = self.n_rows >= self.budget, torch.finfo(rounds.y.dtype).eps
-        found = self._with_new(new, _NEW if full else _ROUNDING * eps**0.5)
-        return found.learned(new, rounds.y, rounds.noise)
+        return self._after(rounds, _NEW if full else _ROUNDING * eps**0.5, seen)
 
     def expect(self, rounds: Rounds) -> Self:
-        new = self.encoding.pairs(rounds.X, rounds.arm)
-        return self._with_new(new, _ANNOUNCED).learned(new, rounds.y, rounds.noise)
+        return self._after(rounds, _ANNOUNCED, None)
 
     def with_arm(self, features: np.ndarray | None) -> Self:
         return replace(self, n_arms=self.n_arms + 1, encoding=self.encoding.with_arm(features))
@@ -269,9 +315,15 @@ class _DictionaryLook(Look):
 
     def variance(self) -> Tensor:
         diag = self.belief.encoding.diag(self.belief.encoding.every(self.X, self.codes))
-        return self.belief.law.variance(self.Z, diag).reshape(len(self.X), -1)
+        left_out = self.belief.span.left_out(self.Z, diag)
+        return (left_out + self.belief.law.variance(self.Z)).reshape(len(self.X), -1)
 
     def covariance(self) -> Tensor:
         priors = self.belief.encoding.gram_every(self.X, self.codes)
-        parts = zip(self.Z.split(len(self.codes)), priors, strict=True)
-        return torch.stack([self.belief.law.covariance(Z, prior) for Z, prior in parts])
+        of_each = zip(self.Z.split(len(self.codes)), priors, strict=True)
+        parts = [prior - Z @ Z.mT + self.belief.law.covariance(Z) for Z, prior in of_each]
+        return torch.stack(parts)
+
+
+def _blocks(n: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, n, size)]

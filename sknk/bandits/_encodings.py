@@ -125,7 +125,7 @@ class Orthogonal:
         self.kernel = kernel
         # One column has no orthogonal row: two do, of variances as before if the kernel divides
         # by the number of columns, of norms as before if not.
-        self._d, self._scale = max(2, X.shape[1]), 1.0
+        self._d, self._scale, self._is_written = max(2, X.shape[1]), 1.0, False
         drawn = np.random.RandomState(1).standard_normal((5, X.shape[1]))  # X may be one row
         # Of norm one, as kernels without a bound on their values overflow on long rows.
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -136,6 +136,7 @@ class Orthogonal:
                 one = torch.ones(1, 1, dtype=torch.float64)
                 self._root = max(0.0, float(self(one, one))) ** 0.5
                 self._degree, self._at_zero = self._homogeneity()
+                self._is_written = self._degree is not None and self.is_product()
                 return
         raise ValueError(
             f"The kernel {kernel} changes when rows are rotated, so rows of two arms have no joint "
@@ -145,6 +146,8 @@ class Orthogonal:
 
     def __call__(self, X: Tensor, Y: Tensor) -> Tensor:
         """Return c(|x|, |y|), (n, m)."""
+        if self._is_written:
+            return torch.outer(self.factor(X), self.factor(Y))
         return self.kernel(self._along(X, 0), self._along(Y, 1))
 
     def factor(self, X: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from sknk.solvers._cotangents import (
     leave_one_out_gradient,
     sandwich_diagonal,
 )
-from sknk.solvers._dictionary import DictionaryPosterior
+from sknk.solvers._dictionary import DictionarySpan, WeightsPosterior
 from sknk.solvers._eigh import Eigh, EighFactorization
 from sknk.solvers._feature_gram import FeatureGram
 from sknk.solvers._gram import DenseGram, GramOperator, KernelGram, MappedGram, as_operator
@@ -51,7 +51,7 @@ __all__ = [
     "Coalition",
     "Coalitions",
     "DenseGram",
-    "DictionaryPosterior",
+    "DictionarySpan",
     "Eigh",
     "EighFactorization",
     "Factorization",
@@ -70,6 +70,7 @@ __all__ = [
     "ProductGram",
     "RidgePath",
     "Solver",
+    "WeightsPosterior",
     "Whole",
     "as_operator",
     "asymmetric_svm",

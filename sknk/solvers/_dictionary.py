@@ -20,17 +20,64 @@ from torch import Tensor
 
 from sknk.solvers._frozen import Frozen
 
-__all__ = ["DictionaryPosterior"]
+__all__ = ["DictionarySpan", "WeightsPosterior"]
 
 
 @dataclass(frozen=True)
-class DictionaryPosterior(Frozen):
-    """Law of weights given rows with targets; immutable, O(m^2) a row however many came before.
+class DictionarySpan(Frozen):
+    """Features of rows on the span of a dictionary; immutable.
 
     Attributes
     ----------
     root : Tensor of shape (m, p)
         U S^-1/2, of the p eigenvalues that are not rounding.
+    """
+
+    root: Tensor
+
+    @classmethod
+    def of(cls, K: Tensor) -> "DictionarySpan":
+        """Return the span of rows of prior covariance `K`, (m, m); O(m^3)."""
+        S, U = torch.linalg.eigh(K)
+        kept = S.max() * len(K) * torch.finfo(K.dtype).eps < S
+        return cls(U[:, kept] / S[kept].sqrt())
+
+    def features(self, K_cross: Tensor) -> Tensor:
+        """Return z of n rows, (n, p), from their covariance with the dictionary, (m, n)."""
+        return K_cross.mT @ self.root
+
+    def left_out(self, Z: Tensor, diag: Tensor) -> Tensor:
+        """Return what the span leaves out of n rows' prior variances `diag`, (n,)."""
+        return (diag - Z.square().sum(1)).clamp_(min=0.0)
+
+    def extended(self, Z: Tensor, L: Tensor) -> Self:
+        """Return the span of b rows more, whose features are then Z beside L; O(b m p).
+
+        Parameters
+        ----------
+        Z : Tensor of shape (b, p)
+            Their features.
+        L : Tensor of shape (b, b)
+            Lower Cholesky factor of what the span leaves out of their covariance.
+
+        Returns
+        -------
+        DictionarySpan
+        """
+        (m, p), b = self.root.shape, len(L)
+        identity = torch.eye(b, dtype=L.dtype, device=L.device)
+        ends = torch.linalg.solve_triangular(L, identity, upper=False).mT
+        root = self.root.new_zeros(m + b, p + b)
+        root[:m, :p], root[:m, p:], root[m:, p:] = self.root, -(self.root @ Z.mT) @ ends, ends
+        return type(self)(root)
+
+
+@dataclass(frozen=True)
+class WeightsPosterior(Frozen):
+    """Law of weights given rows with targets; immutable, O(p^2) a row however many came before.
+
+    Attributes
+    ----------
     w : Tensor of shape (p, r)
         Mean of the weights, for r targets.
     C : Tensor of shape (p, p)
@@ -39,81 +86,41 @@ class DictionaryPosterior(Frozen):
         What the rows told of the weights, in nats.
     """
 
-    root: Tensor
     w: Tensor
     C: Tensor
     information_gain: float
 
     @classmethod
-    def of(cls, K: Tensor, n_targets: int) -> "DictionaryPosterior":
-        """Return the law before any row; O(m^3).
-
-        Parameters
-        ----------
-        K : Tensor of shape (m, m)
-            Prior covariance of the dictionary.
-        n_targets : int
-            r.
-
-        Returns
-        -------
-        DictionaryPosterior
-        """
-        S, U = torch.linalg.eigh(K)
-        kept = S.max() * len(K) * torch.finfo(K.dtype).eps < S
-        root = U[:, kept] / S[kept].sqrt()
-        identity = torch.eye(root.shape[1], dtype=K.dtype, device=K.device)
-        return cls(root, K.new_zeros(root.shape[1], n_targets), identity, 0.0)
-
-    def features(self, K_cross: Tensor) -> Tensor:
-        """Return z of n rows, (n, p), from their covariance with the dictionary, (m, n)."""
-        return K_cross.mT @ self.root
+    def prior(cls, p: int, like: Tensor) -> "WeightsPosterior":
+        """Return N(0, I) for p weights; targets are `like` those of no row, (0, r)."""
+        identity = torch.eye(p, dtype=like.dtype, device=like.device)
+        return cls(like.new_zeros(p, like.shape[1]), identity, 0.0)
 
     def mean(self, Z: Tensor) -> Tensor:
         """Return means at n rows, (n, r)."""
         return Z @ self.w
 
-    def variance(self, Z: Tensor, diag: Tensor) -> Tensor:
-        """Return variances at n rows, whose prior ones are `diag`, (n,); none negative."""
-        return self.left_out(Z, diag) + ((Z @ self.C) * Z).sum(1).clamp_(min=0.0)
+    def variance(self, Z: Tensor) -> Tensor:
+        """Return variances at n rows, without what a span leaves out, (n,); none negative."""
+        return ((Z @ self.C) * Z).sum(1).clamp_(min=0.0)
 
-    def covariance(self, Z: Tensor, K: Tensor) -> Tensor:
-        """Return covariances among n rows, whose prior ones are `K`, (n, n)."""
-        return K - Z @ Z.mT + Z @ self.C @ Z.mT
+    def covariance(self, Z: Tensor) -> Tensor:
+        """Return covariances among n rows, without what a span leaves out, (n, n)."""
+        return Z @ self.C @ Z.mT
 
-    def left_out(self, Z: Tensor, diag: Tensor) -> Tensor:
-        """Return what the span leaves out of n rows' prior variances `diag`, (n,)."""
-        return (diag - Z.square().sum(1)).clamp_(min=0.0)
-
-    def extended(self, z: Tensor, left_out: Tensor) -> Self:
-        """Return the law whose dictionary has one row more; O(m p).
-
-        Of the direction that the row adds to the span nothing is known yet.
-
-        Parameters
-        ----------
-        z : Tensor of shape (p,)
-            Features of the row.
-        left_out : Tensor of shape ()
-            What the span leaves out of its prior variance, positive.
-
-        Returns
-        -------
-        DictionaryPosterior
-        """
-        s, (m, p) = left_out.sqrt(), self.root.shape
-        root = self.root.new_zeros(m + 1, p + 1)
-        root[:m, :p], root[:m, p], root[m, p] = self.root, -(self.root @ z) / s, 1.0 / s
-        C = torch.nn.functional.pad(self.C, (0, 1, 0, 1))
-        C[p, p] = 1.0
-        w = torch.nn.functional.pad(self.w, (0, 0, 0, 1))
-        return type(self)(root, w, C, self.information_gain)
+    def extended(self, b: int) -> Self:
+        """Return the law with b weights more, of which nothing is known yet; O(p^2)."""
+        p = len(self.w)
+        C = torch.nn.functional.pad(self.C, (0, b, 0, b))
+        C[p:, p:].diagonal().fill_(1.0)
+        w = torch.nn.functional.pad(self.w, (0, 0, 0, b))
+        return type(self)(w, C, self.information_gain)
 
     def append(self, Z: Tensor, y: Tensor, noise: Any) -> Self:
         """Return the law with n rows more; O(n p^2), as in recursive least squares.
 
-        What the span leaves out of a row is noise to its weights: add :meth:`left_out`, or widths
-        are too small (Snelson and Ghahramani 2006).
+        What the span leaves out of a row is noise to its weights: without it,
+        :meth:`DictionarySpan.left_out`, widths are too small (Snelson and Ghahramani 2006).
 
         Parameters
         ----------
@@ -126,7 +133,7 @@ class DictionaryPosterior(Frozen):
 
         Returns
         -------
-        DictionaryPosterior
+        WeightsPosterior
         """
         noise = torch.as_tensor(noise, dtype=Z.dtype, device=Z.device).expand(len(Z))
         if len(Z) > Z.shape[1]:
@@ -136,8 +143,8 @@ class DictionaryPosterior(Frozen):
         half = torch.linalg.solve_triangular(L, ZC, upper=False)
         rest = torch.linalg.solve_triangular(L, y - Z @ self.w, upper=False)
         gain = float(L.diagonal().double().log().sum() - 0.5 * noise.double().log().sum())
-        C = self.C - half.mT @ half
-        return type(self)(self.root, self.w + half.mT @ rest, C, self.information_gain + gain)
+        C = torch.addmm(self.C, half.mT, half, alpha=-1)
+        return type(self)(self.w + half.mT @ rest, C, self.information_gain + gain)
 
     def _refitted(self, Z: Tensor, y: Tensor, noise: Tensor) -> Self:
         """Append many rows by the precision of the weights."""
@@ -148,4 +155,4 @@ class DictionaryPosterior(Frozen):
         root = torch.linalg.solve_triangular(L, before.mT, upper=False)
         w = self.w + root.mT @ (root @ (Z.mT @ ((y - Z @ self.w) / noise[:, None])))
         gain = float(L.diagonal().double().log().sum())
-        return type(self)(self.root, w, root.mT @ root, self.information_gain + gain)
+        return type(self)(w, root.mT @ root, self.information_gain + gain)

@@ -158,9 +158,15 @@ def test_noise_below_rounding_is_said(method):
     # At a single scale all that is left of variances may round to nothing, and no row is chosen
     # by rounding: then there is nothing to say.
     X, p = table()
-    with pytest.warns(NumericalWarning, match=r"`noise_variance` is 1e-06 and variances go from"):
-        for scale in range(250, 360, 10):
+
+    def choose():
+        return [
             select_batch(scale * X, method=method, batch_size=3, proba=p)
+            for scale in range(250, 360, 10)
+        ]
+
+    with pytest.warns(NumericalWarning, match=r"`noise_variance` is 1e-06 and variances go from"):
+        choose()
 
 
 def test_batchbald_stops_where_labels_tell_nothing():
