@@ -19,9 +19,11 @@ __all__ = ["BudgetBelief"]
 _GROWTH = 1.25
 # A pair of which the span leaves out so much joins the dictionary at once: it would be played over
 # and over, and never learned of. Of announced pairs hardly anything is left out, so that all are
-# known to be on their way. A dictionary that has grown by this factor is drawn anew.
+# known to be on their way. A dictionary that has grown by this factor is chosen anew.
 _NEW, _ANNOUNCED, _ROOM = 0.5, 0.01, 1.25
 _ROUNDING = 64.0  # times the root of the rounding unit: less is left out of pairs that are there
+# Of weights in choosing a dictionary: of means beside widths, and what parts equal ones.
+_MEANS, _TIES = 3.0, 0.1
 _NUMBERS = 2**24  # of one block of features
 _NEWCOMERS = 512  # pairs that may join at once
 _CANDIDATES = 20  # at most so many times the budget: choosing holds budget numbers of each
@@ -31,23 +33,24 @@ _CANDIDATES = 20  # at most so many times the budget: choosing holds budget numb
 class BudgetBelief(Belief):
     """All rounds while they fit the budget, then a dictionary of pairs that were played.
 
-    Dictionaries are drawn anew as rounds come, pair by pair, each with a chance that grows with
-    what the pairs before leave out of its variance, times the number of its rounds (randomly
-    pivoted Cholesky; Chen, Epperly, Tropp and Webber 2022). The published rule draws pairs by their
-    leverage (Calandriello et al. 2019, 2020), and loses more with dictionaries of the same size.
+    Dictionaries are chosen anew as rounds come, by pivoted Cholesky: pair by pair the one of which
+    those before leave out most, times a weight. For widths a weight is the number of rounds, for
+    means what a dictionary for widths alone has missed of rewards. The published rule draws pairs
+    by their leverage (Calandriello et al. 2019, 2020), and loses more with dictionaries of the same
+    size.
 
     Attributes
     ----------
     encoding : Encoding
         Kernel of pairs.
     n_arms, budget, seed : int
-        K, pairs in a dictionary, and what draws them.
+        K, pairs in a dictionary, and what parts equal ones.
     rows, arm, y, noise : Growing
         All rounds, as pairs.
     now : Belief
         What is believed: exact, or on a dictionary.
     built : int
-        Rounds when the dictionary was drawn.
+        Rounds when the dictionary was chosen.
     """
 
     encoding: Encoding
@@ -88,7 +91,7 @@ class BudgetBelief(Belief):
         due = self.now.n_rows >= _ROOM * self.budget or n >= _GROWTH * self.built
         anew = n > self.budget and due
         if not anew and len(rounds) > room and isinstance(self.now, _DictionaryBelief):
-            # All could join the dictionary, so they come in parts between which it is drawn anew.
+            # All could join the dictionary, so they come in parts between which it is chosen anew.
             found = self
             for start in range(0, len(rounds), room):
                 found = found.observe(rounds[start : start + room])
@@ -131,12 +134,22 @@ class BudgetBelief(Belief):
         # Rows are of pairs, so that equal ones are of equal pairs.
         told = merged(Rounds(self.rows.rows, self.arm.rows, self.y.rows, self.noise.rows, number))
         asked = told[self._candidates(len(told), number.device)]
-        # Drawn, as the largest of many equal variances would be the largest by rounding alone.
+        count = told.noise.max() / asked.noise
+        # Of equal ones the first by this drawing, as otherwise rounding decided.
         draws = torch.Generator().manual_seed(self.seed + self.n_rows)
-        weighed = _Weighed(self.encoding, Pairs(asked.X, asked.arm), asked.noise)
-        size = min(self.budget, len(asked))
-        chosen, _ = pivoted_cholesky(weighed, size, generator=draws)
-        dictionary = weighed.pairs[chosen.sort().values]
+        count = count * (1.0 + _TIES * torch.rand(len(asked), generator=draws).to(count))
+        rough = self._on(self._chosen(asked, count, self.budget), told)
+        return self._on(self._chosen(asked, rough.missed(asked, count), self.budget), told)
+
+    def _chosen(self, asked: Rounds, weights: Tensor, size: int) -> Pairs:
+        """Return those pairs without which most of the others would be left out."""
+        pairs = Pairs(asked.X, asked.arm)
+        weighed = _Weighed(self.encoding, pairs, weights)
+        chosen, _ = pivoted_cholesky(weighed, min(size, len(pairs)))
+        return pairs[chosen.sort().values]
+
+    def _on(self, dictionary: Pairs, told: Rounds) -> "_DictionaryBelief":
+        """Return what rounds tell on a dictionary."""
         found = _DictionaryBelief.of(self.encoding, self.n_arms, self.budget, dictionary, told.y)
         return found.told(Pairs(told.X, told.arm), told.y, told.noise)
 
@@ -150,11 +163,10 @@ class BudgetBelief(Belief):
 
 
 class _Weighed(GramOperator):
-    """The kernel of distinct pairs, each times the root of the number of its rounds."""
+    """The kernel of pairs, each times the root of its weight."""
 
-    def __init__(self, encoding: Encoding, pairs: Pairs, noise: Tensor) -> None:
-        self.encoding, self.pairs = encoding, pairs
-        self.root = (noise.max() / noise).sqrt()
+    def __init__(self, encoding: Encoding, pairs: Pairs, weights: Tensor) -> None:
+        self.encoding, self.pairs, self.root = encoding, pairs, weights.sqrt()
         self.shape = (len(self.root), len(self.root))
         self.dtype, self.device = self.root.dtype, self.root.device
 
@@ -276,6 +288,31 @@ class _DictionaryBelief(Belief):
             found, Z = found._joined(new[part], Z, diag, least)
             found = found._told(Z, diag, rounds.y[part], rounds.noise[part])
         return found
+
+    def missed(self, told: Rounds, count: Tensor) -> Tensor:
+        """Return what it costs to leave something out of pairs, relative to each other.
+
+        Of widths it is n_i, the number of rounds. Of the mean sum_i a_i k(x, x_i) it is a_i^2, and
+        a_i goes as n_i times what the present law misses of the mean reward.
+
+        Parameters
+        ----------
+        told : Rounds
+            Merged rounds.
+        count : Tensor of shape (n,)
+            How many each stands for.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+        """
+        rest = told.y - self.means.mean(self.features(Pairs(told.X, told.arm)))
+        centre = (count * told.y[:, 0]).sum() / count.sum()
+        squared = (count * (rest[:, 0] - centre * rest[:, 1])).square()
+        rounding = _ROUNDING * torch.finfo(count.dtype).eps * told.y[:, 0].abs().max()
+        if squared.sum() <= count.square().sum() * rounding**2:
+            return count
+        return count + _MEANS * squared * (count.sum() / squared.sum())
 
     def look(self, X: Tensor) -> "_DictionaryLook":
         codes = torch.arange(self.n_arms, device=self.arm.rows.device)

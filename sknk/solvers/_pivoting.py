@@ -21,12 +21,13 @@ def pivoted_cholesky(
 
         g = (K[p] - G[:, p]' G) / d_p^1/2
 
-    Without generator p is the row of the largest d_p. With one, p is drawn with probability
-    d_p / sum d: randomly pivoted Cholesky (Chen, Epperly, Tropp and Webber 2022), in the blocks
-    with rejection of Epperly, Tropp and Webber (2024), which draw from the same law. It comes
-    close to the best approximation of that rank in expectation; the greedy rule follows
-    outliers. O(n r^2) time, 8 n r bytes, and r rows of K evaluated (rejected candidates of a
-    block cost only their entries with each other).
+    Without generator p is the row of the largest d_p, and pivots that are the largest whatever
+    those before change are found together. With one, p is drawn with probability d_p / sum d:
+    randomly pivoted Cholesky (Chen, Epperly, Tropp and Webber 2022), in the blocks with rejection
+    of Epperly, Tropp and Webber (2024), which draw from the same law. It comes close to the best
+    approximation of that rank in expectation; the greedy rule follows outliers. O(n r^2) time,
+    8 n r bytes, and r rows of K evaluated (other candidates of a block cost only their entries
+    with each other).
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def pivoted_cholesky(
     block, done = math.ceil(rank / 10), 0
     while done < rank and float(d.sum()) > floor:
         if generator is None:
-            chosen, L = d.argmax()[None], d.max().sqrt()[None, None]
+            chosen, L = _largest(op, d, G[:done], min(block, rank - done), floor)
         else:
             chosen, L = _draw(op, d, G[:done], min(block, rank - done), generator)
         end = done + len(chosen)
@@ -82,6 +83,33 @@ def pivoted_cholesky(
         d[chosen] = 0.0
         done = end
     return pivots[:done], G[:done]
+
+
+def _largest(
+    op: GramOperator, d: Tensor, G: Tensor, size: int, floor: float
+) -> tuple[Tensor, Tensor]:
+    """Choose up to `size` pivots, each the largest; return them as :func:`_draw` does."""
+    # Residuals only ever fall. So a candidate is the largest of all for as long as it is as large
+    # as the others were before the block, and rows of K are evaluated for many pivots at once.
+    order = d.sort(descending=True, stable=True).indices
+    near, others = order[: 2 * size].sort().values, d[order[2 * size :]]
+    bound = float(others[0]) if len(others) else 0.0
+    H = op.block(near, near).addmm(G[:, near].mT, G[:, near], alpha=-1).cpu()
+    left, L = d[near].cpu(), torch.zeros_like(H)
+    rest = float(d.sum() - left.sum())  # at most, of the other rows
+    accepted: list[int] = []
+    for k in range(min(size, len(near))):
+        j = int(left.argmax())
+        if accepted and (left[j] < bound or rest + float(left.sum()) <= floor):
+            break
+        L[:, k] = H[:, j] / left[j].sqrt()
+        L[j, k] = left[j].sqrt()
+        H -= torch.outer(L[:, k], L[:, k])
+        left.sub_(L[:, k].square()).clamp_(min=0)
+        accepted.append(j)
+        left[accepted] = 0.0
+    J = torch.as_tensor(accepted)
+    return near[J.to(near.device)], L[J, : len(J)].tril().to(d.device)
 
 
 def _draw(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sknk import config_context
 from sknk.bandits import (
     NTKUCB,
     NTKThompsonSampling,
@@ -236,3 +237,55 @@ def test_pairs_that_are_there_do_not_join_again(dtype):
         policy.partial_fit(X[[row]], bandit_target(arm[[row]], reward[[row]]))
     assert policy._known.built > 40
     assert policy._known.now.n_rows == 30
+
+
+def dictionary_of(reward, dtype="float64", budget=30):
+    """Return angles in the dictionary of 400 rounds on a circle."""
+    X, y = circle(), bandit_target(np.zeros(400, int), reward)
+    with config_context(dtype=dtype):
+        policy = NTKUCB(actions=[0], budget=budget, encoding="disjoint", random_state=0).fit(X, y)
+    rows = policy._known.now.rows.rows.numpy()
+    return np.arctan2(rows[:, 1], rows[:, 0])
+
+
+def circle():
+    angle = np.random.default_rng(0).uniform(-np.pi, np.pi, 400)
+    return np.c_[np.cos(angle), np.sin(angle)]
+
+
+def rough():
+    """Return rewards that change where the second coordinate is positive."""
+    x, z = circle().T
+    noise = 0.02 * np.random.default_rng(1).normal(size=400)
+    return np.where(z > 0, np.cos(12 * np.arctan2(z, x)), 1.0) + noise
+
+
+def test_dictionaries_go_where_rewards_change():
+    assert np.mean(dictionary_of(rough()) > 0) > 0.6
+    flat = dictionary_of(np.random.default_rng(1).normal(size=400))
+    assert 0.35 < np.mean(flat > 0) < 0.65
+
+
+def test_dictionaries_are_those_of_rewards_in_other_units():
+    found, same = dictionary_of(rough()), dictionary_of(3.0 - 50.0 * rough())
+    np.testing.assert_array_equal(found, same)
+
+
+@pytest.mark.parametrize("reward", [0.0, 0.7, -3e8])
+def test_equal_rewards_leave_a_choice_by_rounds(reward):
+    # What is missed of them is rounding, which must not choose.
+    zero = dictionary_of(np.zeros(400))
+    np.testing.assert_array_equal(dictionary_of(np.full(400, reward)), zero)
+
+
+@pytest.mark.parametrize("d", [4, 60])
+def test_dictionaries_are_the_same_in_float32(d):
+    # In many columns rows are nearly orthogonal: what is left out of them is nearly equal.
+    X, arm, reward = log(300, d=d)
+    X = X.astype(np.float32)
+    kept = []
+    for dtype in ("float32", "float64"):
+        with config_context(dtype=dtype):
+            policy = NTKUCB(budget=40, random_state=0).fit(X, bandit_target(arm, reward))
+            kept.append({tuple(row) for row in policy._known.now.rows.rows.double().tolist()})
+    assert len(kept[0] & kept[1]) > 36
