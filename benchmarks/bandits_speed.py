@@ -19,6 +19,7 @@ from _bandits import played
 from _common import bar, main, rounded
 from _store import Store
 from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import nnls
 
 from sknk.bandits import NTKUCB, bandit_target
 from sknk.kernels import NTK, Normalized
@@ -33,7 +34,9 @@ def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
     n_rounds = 300 if quick else T
     X, reward = rounds_of(n_rounds)
     ours, whole = run(X, reward, NTKUCB(actions=range(K), random_state=0))
-    bounded, _ = run(X, reward, NTKUCB(actions=range(K), random_state=0, budget=n_rounds // 10))
+    bounded, bounded_whole = run(
+        X, reward, NTKUCB(actions=range(K), random_state=0, budget=n_rounds // 10)
+    )
     refits = refitted(X, 3 if quick else PARTS)
     anew = float(np.trapezoid([s for _, s in refits], [t for t, _ in refits]))
     lines = [
@@ -48,8 +51,10 @@ def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
     return {
         "bars": lines,
         "seconds_of_the_run": rounded(whole),
+        "seconds_of_the_run_with_budget": rounded(bounded_whole),
         "seconds_of_fitting_anew": rounded(anew),
         "exponent_of_growth": {"exact": growth(ours), "budget": growth(bounded)},
+        "milliseconds_of_the_last_round_by_growth": parts_of_a_round(ours),
         "milliseconds_a_round": [rounded(1e3 * s) for s in ours],
         "milliseconds_a_round_with_budget": [rounded(1e3 * s) for s in bounded],
         "refits": [[t, rounded(s)] for t, s in refits],
@@ -84,6 +89,13 @@ def growth(seconds: np.ndarray) -> float:
     """Return p of seconds that grow as t^p in the last half of the rounds."""
     parts = np.arange(1, len(seconds) + 1)[len(seconds) // 2 :]
     return rounded(float(np.polyfit(np.log(parts), np.log(seconds[-len(parts) :]), 1)[0]))
+
+
+def parts_of_a_round(seconds: np.ndarray) -> dict[str, float]:
+    """Return what grows as 1, t and t^2, as parts of a round at the end, none negative."""
+    t = (np.arange(len(seconds)) + 0.5) / len(seconds)
+    found, _ = nnls(t[:, None] ** np.arange(3), 1e3 * seconds)
+    return dict(zip(["fixed", "t", "t^2"], map(rounded, found), strict=True))
 
 
 def refitted(X: np.ndarray, n: int) -> list[tuple[int, float]]:
