@@ -93,14 +93,14 @@ def _largest(
     # as the others were before the block, and rows of K are evaluated for many pivots at once.
     order = d.sort(descending=True, stable=True).indices
     near, others = order[: 2 * size].sort().values, d[order[2 * size :]]
-    bound = float(others[0]) if len(others) else 0.0
+    bound = max(torch.finfo(d.dtype).tiny, float(others[0]) if len(others) else 0.0)
     H = op.block(near, near).addmm(G[:, near].mT, G[:, near], alpha=-1).cpu()
     left, L = d[near].cpu(), torch.zeros_like(H)
-    rest = float(d.sum() - left.sum())  # at most, of the other rows
+    rest = float(others.sum())  # at most
     accepted: list[int] = []
     for k in range(min(size, len(near))):
         j = int(left.argmax())
-        if accepted and (left[j] < bound or rest + float(left.sum()) <= floor):
+        if accepted and (not left[j] >= bound or rest + float(left.sum()) <= floor):
             break
         L[:, k] = H[:, j] / left[j].sqrt()
         L[j, k] = left[j].sqrt()
