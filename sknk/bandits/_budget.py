@@ -1,5 +1,6 @@
 """Long horizons: exact up to a number of rounds, then on a dictionary of as many."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -15,12 +16,14 @@ from sknk.solvers import DictionarySpan, GramOperator, WeightsPosterior, pivoted
 
 __all__ = ["BudgetBelief"]
 
-# Rounds between dictionaries, relative to those before: rebuilding costs O(t m^2), so O(m^2) each.
-_GROWTH = 1.25
+# Rounds at a dictionary's choice, relative to those at the one before, and at least, where pairs
+# that joined have filled it: choosing costs O(t m^2), so O(m^2) a round.
+_GROWTH, _FILLED = 1.25, 1.05
 # A pair of which the span leaves out so much joins the dictionary at once: it would be played over
 # and over, and never learned of. Of announced pairs hardly anything is left out, so that all are
-# known to be on their way. A dictionary that has grown by this factor is chosen anew.
-_NEW, _ANNOUNCED, _ROOM = 0.5, 0.01, 1.25
+# known to be on their way.
+_NEW, _ANNOUNCED = 0.5, 0.01
+_ROOM = 0.25  # for pairs that join, relative to the budget
 _ROUNDING = 64.0  # times the root of the rounding unit: less is left out of pairs that are there
 # Of weights in choosing a dictionary: of means beside widths, and what parts equal ones.
 _MEANS, _TIES = 3.0, 0.1
@@ -87,15 +90,9 @@ class BudgetBelief(Belief):
 
     def observe(self, rounds: Rounds, seen: Look | None = None) -> Self:
         """Return the law after rounds."""
-        n, room = self.n_rows + len(rounds), max(1, int((_ROOM - 1.0) * self.budget))
-        due = self.now.n_rows >= _ROOM * self.budget or n >= _GROWTH * self.built
-        anew = n > self.budget and due
-        if not anew and len(rounds) > room and isinstance(self.now, _DictionaryBelief):
-            # All could join the dictionary, so they come in parts between which it is chosen anew.
-            found = self
-            for start in range(0, len(rounds), room):
-                found = found.observe(rounds[start : start + room])
-            return found
+        n = self.n_rows + len(rounds)
+        filled = self.now.n_rows >= _capacity(self.budget)
+        anew = n > self.budget and n >= (_FILLED if filled else _GROWTH) * self.built
         new = self.encoding.pairs(rounds.X, rounds.arm)
         grown = replace(
             self,
@@ -183,7 +180,7 @@ class _Weighed(GramOperator):
 
 @dataclass(frozen=True)
 class _DictionaryBelief(Belief):
-    """Laws on the span of some pairs; up to `budget` of them, any that is new joins.
+    """Laws on the span of some pairs; up to `budget` of them any that is new joins, then few do.
 
     What the span leaves out of a round is noise to the weights. Neighbours share it, so that it is
     less noise than it seems: means by a law without it are closer to the exact ones, and widths by
@@ -228,7 +225,9 @@ class _DictionaryBelief(Belief):
         means, law = self.means.append(Z, y, noise), self.law.append(Z, y, noise + left_out)
         return replace(self, means=means, law=law)
 
-    def _joined(self, new: Pairs, Z: Tensor, diag: Tensor, least: float) -> tuple[Self, Tensor]:
+    def _joined(
+        self, new: Pairs, Z: Tensor, diag: Tensor, least: float, room: float
+    ) -> tuple[Self, Tensor]:
         """Return the laws with those pairs in the dictionary of which more is left out.
 
         Pairs join one after another, as one of them may bring the span near to the next.
@@ -242,6 +241,8 @@ class _DictionaryBelief(Belief):
             Their prior variances.
         least : float
             What part of a prior variance has to be left out.
+        room : float
+            How many may join.
 
         Returns
         -------
@@ -258,7 +259,7 @@ class _DictionaryBelief(Belief):
         joining: list[int] = []
         added: list[Tensor] = []
         for i in far:
-            if rest[i, i] > enough[i]:
+            if len(joining) < room and rest[i, i] > enough[i]:
                 column = rest[:, i] / rest[i, i].sqrt()
                 rest = rest.addr(column, column, alpha=-1)
                 joining.append(i)
@@ -277,7 +278,7 @@ class _DictionaryBelief(Belief):
         )
         return found, torch.cat([Z, columns], dim=1)
 
-    def _after(self, rounds: Rounds, least: float, seen: Look | None) -> Self:
+    def _after(self, rounds: Rounds, least: float, most: float, seen: Look | None) -> Self:
         found, new = self, self.encoding.pairs(rounds.X, rounds.arm)
         for part in _blocks(len(new), _NEWCOMERS):
             if isinstance(seen, _DictionaryLook):
@@ -285,7 +286,7 @@ class _DictionaryBelief(Belief):
             else:
                 Z = found.features(new[part])
             diag = self.encoding.diag(new[part])
-            found, Z = found._joined(new[part], Z, diag, least)
+            found, Z = found._joined(new[part], Z, diag, least, most - found.n_rows)
             found = found._told(Z, diag, rounds.y[part], rounds.noise[part])
         return found
 
@@ -323,10 +324,11 @@ class _DictionaryBelief(Belief):
         if seen is None and len(rounds) == 1:
             seen = self.look(rounds.X)  # so that the last bit does not depend on what was kept
         full, eps = self.n_rows >= self.budget, torch.finfo(rounds.y.dtype).eps
-        return self._after(rounds, _NEW if full else _ROUNDING * eps**0.5, seen)
+        least = _NEW if full else _ROUNDING * eps**0.5
+        return self._after(rounds, least, _capacity(self.budget), seen)
 
     def expect(self, rounds: Rounds) -> Self:
-        return self._after(rounds, _ANNOUNCED, None)
+        return self._after(rounds, _ANNOUNCED, math.inf, None)
 
     def with_arm(self, features: np.ndarray | None) -> Self:
         return replace(self, n_arms=self.n_arms + 1, encoding=self.encoding.with_arm(features))
@@ -360,6 +362,11 @@ class _DictionaryLook(Look):
         of_each = zip(self.Z.split(len(self.codes)), priors, strict=True)
         parts = [prior - Z @ Z.mT + self.belief.law.covariance(Z) for Z, prior in of_each]
         return torch.stack(parts)
+
+
+def _capacity(budget: int) -> int:
+    """Return up to how many pairs a dictionary holds that is not chosen anew."""
+    return budget + max(1, int(_ROOM * budget))
 
 
 def _blocks(n: int, size: int) -> list[slice]:

@@ -213,6 +213,20 @@ def test_dictionaries_keep_their_size_whatever_comes_at_once():
     assert policy.n_rounds_ == 1240
 
 
+def test_dictionaries_that_fill_at_once_are_chosen_no_more_often():
+    # Every pair is new, so all would join: a choice goes over all rounds, and must stay rare.
+    X, arm, reward = log(400, d=60)
+    y = bandit_target(arm, reward)
+    policy, built = ucb(budget=20, random_state=0, actions=range(3)).initialize(60), []
+    for row in range(400):
+        policy.partial_fit(X[row : row + 1], y[row : row + 1])
+        built.append(policy._known.built)
+        assert policy._known.now.n_rows <= 25
+    chosen = np.unique(built)[1:]
+    assert (chosen[1:] >= 1.05 * chosen[:-1]).all()
+    assert chosen[-1] > 380
+
+
 def test_dictionaries_do_not_depend_on_how_rounds_came():
     rng = np.random.default_rng(0)
     angle = np.r_[rng.normal(0.0, 0.3, 300), rng.normal(np.pi, 0.3, 300)]
