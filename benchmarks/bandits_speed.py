@@ -3,9 +3,9 @@
 Ten joint arms, contexts of norm one in 64 columns, NTK-UCB with default arguments, 10 000 rounds:
 the whole run is timed, beside fitting anew every round, which is extrapolated from 50 fits spaced
 over the rounds. A fit is the kernel of all rounds, one factorization by LAPACK and a solve for ten
-arms. Rounds of the run are timed in fifty parts, so that their growth can be seen; with a budget of
-1000 means count the rounds that choose a dictionary, medians do not; the best arm is
-the largest of ten random linear functions.
+arms. Rounds are timed in fifty parts, so that their growth can be seen; with a budget of 1000 means
+count the rounds that choose a dictionary, and medians do not. The best arm is the largest of ten
+random linear functions.
 
 A budget of 1000 is played on magic and shuttle for 10 000 rounds, and of T/4 on digits, beside the
 exact policy on the same rounds.
@@ -35,7 +35,7 @@ def measure(quick: bool, folder: Path | None) -> dict[str, Any]:
     n_rounds = 300 if quick else T
     X, reward = rounds_of(n_rounds)
     ours, _, whole = run(X, reward, NTKUCB(actions=range(K), random_state=0))
-    bounded, bounded_whole = run(
+    bounded, with_choices, bounded_whole = run(
         X, reward, NTKUCB(actions=range(K), random_state=0, budget=n_rounds // 10)
     )
     refits = refitted(X, 3 if quick else PARTS)
